@@ -1,0 +1,54 @@
+"""Package metadata of ellav_jax. Tools are configured in pyproject.toml; tested versions are pinned in requirements*.lock."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+FLOORS = ["ellav_jax", "configs", "data_pipelines", "launch"]
+TORCH = ["torch>=2.4", "encodec>=0.1.1", "transformers>=4.44"]
+REPORT = ["matplotlib>=3.9"]
+TEST = ["pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "ruff>=0.12", *TORCH, *REPORT]
+
+setup(
+    name="ellav-jax",
+    version="0.1.0",
+    description="ELLA-V, a neural codec language model for zero-shot text-to-speech, in JAX/Flax for TPU and GPU meshes",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    author="The ellav_jax authors",
+    python_requires=">=3.11",
+    packages=find_packages(include=[name + below for name in FLOORS for below in ("", ".*")]),
+    package_data={
+        "ellav_jax.codec": ["bundled/*"],
+        "data_pipelines.corpora": ["bundled_speech/*", "bundled_speech/clips/*"],
+    },
+    install_requires=[
+        "jax>=0.10.1,<0.13",
+        "flax>=0.12.6",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.12",
+        "grain>=0.2.16",
+        "array-record>=0.8.1",
+        "tensorflow-datasets>=4.9.9",
+        "phonemizer>=3.3",
+        "espeakng-loader>=0.2.4",
+        "num2words>=0.5.14",
+        "pocketsphinx>=5.0.4",
+        "numpy>=2.0",
+        "safetensors>=0.5",
+        "soundfile>=0.13",
+        "soxr>=0.5",
+        "rich>=13",
+        "etils>=1.9",
+        "tensorboardX>=2.6",
+        "tyro>=1.0",
+    ],
+    extras_require={"torch": TORCH, "report": REPORT, "test": TEST},
+    entry_points={"console_scripts": ["ellav = launch.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
