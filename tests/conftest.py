@@ -1,0 +1,54 @@
+"""What tests of several floors share: the bundled codec, and a data set of a few bundled clips made once."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data_pipelines.corpora import open_corpus
+from data_pipelines.corpora.utterance import Corpus
+from data_pipelines.prepare import PrepareConfig, prepare
+from ellav_jax.codec import load_codec
+from ellav_jax.codec.codec import Codec
+from ellav_jax.frontend.frontend import default_frontend
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def bundled_codec() -> Codec:
+    return load_codec("bundled")
+
+
+@pytest.fixture(scope="session")
+def small_corpus() -> Corpus:
+    """25 bundled clips: 18 of train, 7 of test, in the corpus's order, none of them quarantined."""
+    corpus = open_corpus("bundled")
+    train = [one for one in corpus.utterances if one.split == "train"][::28][:18]
+    test = [one for one in corpus.utterances if one.split == "test"][::4]
+    kept = {one.id for one in train + test}
+    return dataclasses.replace(corpus, utterances=[one for one in corpus.utterances if one.id in kept])
+
+
+@pytest.fixture(scope="session")
+def prepared_bundled(tmp_path_factory: pytest.TempPathFactory, small_corpus: Corpus, bundled_codec: Codec) -> Path:
+    """A data set of `small_corpus` in 2 shards a split. Read only: copy it to change it."""
+    out = tmp_path_factory.mktemp("prepared") / "bundled_25"
+    prepare(small_corpus, out, bundled_codec, default_frontend(), PrepareConfig(shards=2), workers=2)
+    return out
+
+
+@pytest.fixture
+def ellav() -> Callable[..., subprocess.CompletedProcess]:
+    """Runs the command line in a process of its own: `ellav("inspect", path)`; text output is captured."""
+
+    def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "launch.cli", *map(str, arguments)]
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, **options)
+
+    return run
