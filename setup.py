@@ -1,4 +1,4 @@
-"""Package metadata of ellav_jax. Tools are configured in pyproject.toml; tested versions are pinned in requirements*.lock."""
+"""Package metadata of ellav_jax. Tools are configured in pyproject.toml; requirements*.lock pin the tested versions."""
 
 from pathlib import Path
 

@@ -1,12 +1,11 @@
 """Sample-rate conversion."""
 
 import numpy as np
+import soxr
 
 
 def resample(waveform_S: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
-    """float32 [S] at `source_rate` Hz → float32 at `target_rate` Hz, by soxr at its high quality."""
+    """float32 [S] at `source_rate` Hz → float32 [S · target_rate / source_rate, rounded] at `target_rate` Hz (soxr)."""
     if source_rate == target_rate:
         return waveform_S
-    import soxr  # a compiled library that only some callers need
-
-    return soxr.resample(waveform_S, source_rate, target_rate).astype(np.float32)
+    return soxr.resample(waveform_S, source_rate, target_rate).astype(np.float32, copy=False)

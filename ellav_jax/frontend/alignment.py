@@ -9,6 +9,7 @@ from ellav_jax.frontend.analyzer import TextAnalyzer, Word
 from ellav_jax.frontend.frontend import Frontend
 from ellav_jax.frontend.intervals import PhoneInterval
 from ellav_jax.frontend.inventory import SIL, without_stress
+from ellav_jax.resampling import resample
 
 _SAMPLE_RATE = 16000
 _STEPS_PER_SECOND = 100
@@ -94,9 +95,7 @@ class _Aligned(NamedTuple):
 
 def _pcm(waveform: np.ndarray, sample_rate: int) -> bytes:
     """int16 at 16 kHz, padded by `_PADDING_STEPS` at both ends."""
-    import soxr
-
-    resampled = soxr.resample(np.asarray(waveform, np.float32), sample_rate, _SAMPLE_RATE)
+    resampled = resample(np.asarray(waveform, np.float32), sample_rate, _SAMPLE_RATE)
     padded = np.pad(resampled, _PADDING_STEPS * _SAMPLE_RATE // _STEPS_PER_SECOND)
     noisy = padded + np.random.default_rng(0).normal(0.0, _NOISE_RMS, len(padded))
     return np.rint(np.clip(noisy, -1, 1) * 32767).astype("<i2").tobytes()

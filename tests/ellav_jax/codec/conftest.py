@@ -8,13 +8,14 @@ import pytest
 import torch
 from transformers import EncodecConfig, EncodecModel
 
-from data_pipelines.audio import read_audio, resample
+from data_pipelines.audio import read_audio
 from data_pipelines.corpora import open_corpus
 from ellav_jax.codec.bootstrap import fill_codebooks
 from ellav_jax.codec.codec import Codec
 from ellav_jax.codec.config import CodecConfig
 from ellav_jax.codec.package_backend import PackageCodec, build_package_model
 from ellav_jax.codec.weights import CodecWeights, package_name, read_weights, weights_from_arrays
+from ellav_jax.resampling import resample
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,229 @@
+"""`ellav prepare` as a process: what a person, a signal or a full disk does to it."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_pipelines.records import Dataset
+
+ROOT = Path(__file__).parents[2]
+
+
+# Chunks of 4 utterances, so that there is something to interrupt in a small data set.
+SMALL_CHUNKS = "import data_pipelines.prepare as p; p.MIN_CHUNK = p.MAX_CHUNK = 4; import launch.cli; "
+OPTIONS = ("--limit", "12", "--shards", "2")
+
+
+def _start(out: Path) -> subprocess.Popen:
+    code = SMALL_CHUNKS + "launch.cli.main()"
+    command = [sys.executable, "-c", code, "prepare", "bundled", str(out), *OPTIONS]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A session of its own: signals sent to its group, as a terminal does, reach its workers and not us.
+    return subprocess.Popen(command, env=environment, start_new_session=True, **streams)
+
+
+def _chunks(out: Path) -> list[Path]:
+    return sorted((out / ".prepare").glob("chunk-*"))
+
+
+def _wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def _group(process: subprocess.Popen) -> list[int]:
+    """Process ids of the living members of the process's group (zombies have ended)."""
+    members = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = path.read_text().rsplit(")", 1)[1].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(group) == process.pid and state != "Z":
+            members.append(int(path.parent.name))
+    return members
+
+
+def _wait_until_group_is_gone(process: subprocess.Popen) -> None:
+    _wait_for(lambda: _group(process) == [], seconds=10)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """What an undisturbed run makes, and its output beside it."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    start = time.monotonic()
+    process = _start(out)
+    stdout, stderr = process.communicate(timeout=300)
+    (out.parent / "seconds").write_text(str(time.monotonic() - start))
+    assert process.returncode == 0, stderr
+    (out.parent / "stdout").write_text(stdout)
+    (out.parent / "stderr").write_text(stderr)
+    return out
+
+
+def test_a_run_reports_counts_speed_and_progress(whole):
+    stdout = (whole.parent / "stdout").read_text()
+    assert f"{whole}: found 24 utterances = 24 written + 0 quarantined" in stdout
+    assert "x real time" in stdout
+    assert f"ellav inspect {whole}" in stdout
+    # Not a terminal: plain lines.
+    stderr = (whole.parent / "stderr").read_text()
+    assert "preparing bundled: 24/24 utterances\n" in stderr
+    assert "\x1b" not in stderr
+    assert {split: len(Dataset.open(whole).ids(split)) for split in ("train", "test")} == {"train": 12, "test": 12}
+
+
+def test_a_second_run_says_that_nothing_is_to_do(whole, ellav):
+    before = _files(whole)
+    done = ellav("prepare", "bundled", whole, *OPTIONS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{whole}: complete already, with these settings; nothing to do\n"
+    assert _files(whole) == before
+
+
+def test_bad_input_is_one_line_and_status_2(tmp_path, ellav):
+    (tmp_path / "file").write_text("x")
+    for arguments, message in (
+        (("libri", tmp_path / "out"), "unknown corpus 'libri'; the corpora are: bundled"),
+        (("bundled", tmp_path / "file"), f"{tmp_path / 'file'}: exists and is not a folder"),
+    ):
+        done = ellav("prepare", *arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"ellav: error: {message}")
+        assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_ends_everything_within_seconds_and_loses_nothing(tmp_path, whole):
+    out = tmp_path / "out"
+    process = _start(out)
+    _wait_for(lambda: _chunks(out))
+    start = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - start < 10
+    assert process.returncode == 130
+    assert stdout == ""
+    assert stderr.splitlines()[-1] == "ellav: interrupted; the same command continues where this one stopped"
+    assert "Traceback" not in stderr
+    _wait_until_group_is_gone(process)
+    done = {path.name: path.stat().st_mtime_ns for path in _chunks(out)}
+    process = _start(out)
+    _wait_for(lambda: len(_chunks(out)) > len(done) or process.poll() is not None)
+    for path in _chunks(out):
+        assert done.get(path.name) in (None, path.stat().st_mtime_ns)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert f"continued after {4 * len(done)} utterances of an earlier run" in stdout
+    assert _files(out) == _files(whole)
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path, whole):
+    out = tmp_path / "out"
+    process = _start(out)
+    _wait_for(lambda: _chunks(out))
+    assert len(_group(process)) > 1
+    process.kill()
+    process.wait()
+    _wait_until_group_is_gone(process)
+
+
+class SmallDisk:
+    """A disk of 24 kB to write below `folder`, until it grows.
+
+    A tmpfs where mounting is allowed (root outside a strict container), else a limit on the size of files, which the
+    kernel reports on writing in the same way.
+    """
+
+    def __init__(self, folder: Path):
+        folder.mkdir()
+        self.folder = folder
+        mount = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", folder]
+        self.mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
+
+    def limit(self, writer: subprocess.Popen) -> None:
+        if not self.mounted:
+            # Not before the workers have made their own temporary files.
+            _wait_for(lambda: _chunks(self.folder / "out"))
+            resource.prlimit(writer.pid, resource.RLIMIT_FSIZE, (3000, 3000))
+
+    def grow(self) -> None:
+        if self.mounted:
+            subprocess.run(["mount", "-o", "remount,size=64m", self.folder], check=True)
+
+    def close(self) -> None:
+        if self.mounted:
+            subprocess.run(["umount", self.folder], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = SmallDisk(tmp_path / "disk")
+    yield disk
+    disk.close()
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_continues(small_disk, whole):
+    out = small_disk.folder / "out"
+    process = _start(out)
+    small_disk.limit(process)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert stdout == ""
+    assert stderr.splitlines()[-1].startswith(f"ellav: error: no space left while writing {out}")
+    assert "make room and give the same command again" in stderr
+    assert "Traceback" not in stderr
+    _wait_until_group_is_gone(process)
+    assert _chunks(out)
+    small_disk.grow()
+    process = _start(out)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert "of an earlier run" in stdout
+    assert _files(out) == _files(whole)
+
+
+@pytest.mark.slow
+def test_kills_and_interruptions_at_random_moments_never_change_the_result(tmp_path, whole):
+    moments = random.Random(20240117)
+    out = tmp_path / "out"
+    seconds = float((whole.parent / "seconds").read_text())
+    ends = {"parent killed": 0, "all killed": 0, "ctrl-c": 0}
+    while not (out / "dataset.json").exists():
+        process = _start(out)
+        try:
+            # The first ones well before the end, so that there are some.
+            latest = 0.8 if sum(ends.values()) < 5 else 1.6
+            process.communicate(timeout=seconds * moments.uniform(0.2, latest))
+        except subprocess.TimeoutExpired:
+            end = moments.choice(list(ends))
+            ends[end] += 1
+            if end == "parent killed":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL if end == "all killed" else signal.SIGINT)
+            _, stderr = process.communicate()
+            if end == "ctrl-c" and not (out / "dataset.json").exists():
+                assert process.returncode == 130
+                assert "Traceback" not in stderr
+        _wait_until_group_is_gone(process)
+        assert sum(ends.values()) < 60
+    assert sum(ends.values()) > 2
+    process = _start(out)
+    process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert _files(out) == _files(whole)
