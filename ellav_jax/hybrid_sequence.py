@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from ellav_jax.errors import InputError
 from ellav_jax.vocabulary import BOS, EOP, EOS, FIRST_PHONE, NUM_CODES, Vocabulary
 
 
@@ -34,9 +35,9 @@ class LayoutConfig:
 
     def __post_init__(self) -> None:
         if self.local_advance < 0:
-            raise ValueError(f"local_advance must be 0 or more frames, got {self.local_advance}")
+            raise InputError(f"local_advance must be 0 or more frames, got {self.local_advance}")
         if self.order == "valle" and not (self.global_advance and self.local_advance == 0):
-            raise ValueError('order "valle" has its phones ahead of BOS only: global_advance=True and local_advance=0')
+            raise InputError('order "valle" has its phones ahead of BOS only: global_advance=True and local_advance=0')
 
     @property
     def interleaved(self) -> bool:
