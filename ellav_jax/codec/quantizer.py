@@ -1,5 +1,7 @@
 """Residual vector quantisation: each codebook codes what those before it left over (arXiv 2107.03312, algorithm 1)."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,11 @@ def codebook_name(layer: int) -> str:
     return f"quantizer.vq.layers.{layer}._codebook.embed"
 
 
+def stack_codebooks(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The codebooks [Q, N, D] out of a codec's state dict."""
+    return np.stack([arrays[codebook_name(layer)] for layer in range(NUM_CODEBOOKS)])
+
+
 def _first_argmax(scores_BxTxN: jax.Array) -> jax.Array:
     # jnp.argmax's paired reduction is not vectorised on CPU: two plain ones take a fifth of its time.
     size = scores_BxTxN.shape[-1]
@@ -25,7 +32,7 @@ class ResidualQuantizer(nnx.Module):
     """`NUM_CODEBOOKS` codebooks [Q, N, D]."""
 
     def __init__(self, weights: Weights):
-        self.codebooks = nnx.Param(jnp.asarray(np.stack([weights[codebook_name(i)] for i in range(NUM_CODEBOOKS)])))
+        self.codebooks = nnx.Param(jnp.asarray(stack_codebooks(weights)))
 
     def encode(self, latents_BxTxD: jax.Array) -> jax.Array:
         """Latents float32 [B, T, D] → codes int32 [B, T, Q]: at each layer the nearest vector in Euclidean distance."""
