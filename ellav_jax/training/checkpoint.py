@@ -1,0 +1,181 @@
+"""Checkpoints of a run, by Orbax: the state's arrays, the data's position, and the card that says what the run is."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+from ellav_jax.errors import InputError
+from ellav_jax.models.definition import Params
+from ellav_jax.training.step import TrainState
+
+Card = dict[str, Any]
+"""JSON: `experiment` (all fields), `frontend` (frontend.json), `codec` (name, sha256). Every checkpoint carries it."""
+
+
+class DataPosition:
+    """Global index of the next row, as one file that process 0 writes (an Orbax `StatefulCheckpointable`)."""
+
+    def __init__(self, next_row: int = 0):
+        self.next_row = next_row
+
+    async def save(self, directory: ocp.path.PathAwaitingCreation) -> Awaitable[None]:
+        """Writes `state.json`; the position is taken now, the writing is Orbax's to await."""
+        text = json.dumps({"next_row": self.next_row})
+
+        async def write() -> None:
+            path = await directory.await_creation()
+            if jax.process_index() == 0:
+                (path / "state.json").write_text(text)
+
+        return write()
+
+    async def load(self, directory: epath.Path) -> Awaitable[None]:
+        """Reads what `save` wrote, whatever the number of processes then and now."""
+
+        async def read() -> None:
+            self.next_row = json.loads((directory / "state.json").read_text())["next_row"]
+
+        return read()
+
+
+class Checkpoints:
+    """Checkpoints `directory`/STEP; the latest `keep` stay."""
+
+    def __init__(self, directory: Path, *, every: int, keep: int, card: Card):
+        policies = ocp.training.preservation_policies
+        self._card = card
+        self._every = every
+        with _quiet():
+            self._checkpointer = ocp.training.Checkpointer(
+                directory.absolute(),
+                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(every),
+                preservation_policy=policies.LatestN(keep),
+                cleanup_tmp_directories=True,
+            )
+
+    def save(self, step: int, state: TrainState, next_row: int, *, force: bool = False) -> None:
+        """Saves in the background if `step` is one to save, or if forced. Call it before the next batch is drawn."""
+        if not force and step % self._every:
+            return
+        if (latest := self._checkpointer.latest) and latest.step == step:
+            return
+        self._checkpointer.save_checkpointables_async(
+            step, _parts(state) | {"data": DataPosition(next_row)}, force=True, custom_metadata=self._card
+        )
+
+    def restore(self, abstract: TrainState) -> tuple[TrainState, int] | None:
+        """The latest state, laid out as `abstract` says, and the next row's index; None where there is no checkpoint."""
+        if self._checkpointer.latest is None:
+            return None
+        step = self._checkpointer.latest.step
+        position = DataPosition()
+        path = Path(self._checkpointer.directory) / str(step)
+        _check_fit(path, abstract["params"])
+        try:
+            loaded = self._checkpointer.load_checkpointables(step, _parts(abstract) | {"data": position})
+        except Exception as error:  # Orbax raises many kinds for a damaged folder; all mean the same to the user
+            raise InputError(
+                f"{path}: cannot be restored ({type(error).__name__}: {error}); remove it to go on from the one before"
+            ) from error
+        return {"params": loaded["params"], **loaded["optimizer"]}, position.next_row
+
+    def close(self) -> None:
+        """Waits for writing to end."""
+        self._checkpointer.close()
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """A work directory (→ its latest checkpoint) or one checkpoint → the checkpoint. Raises InputError for anything else."""
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(
+            f"{path}: no such directory; expected a work directory of `ellav train` or one of its checkpoints"
+        )
+    if (path / "checkpoints").is_dir():
+        steps = sorted(int(p.name) for p in (path / "checkpoints").iterdir() if p.name.isdigit())
+        if not steps:
+            raise InputError(f"{path}: holds no finished checkpoint yet; train it further with `ellav train`")
+        return path / "checkpoints" / str(steps[-1])
+    if not (path / "params").is_dir():
+        raise InputError(f"{path}: neither a work directory of `ellav train` nor one of its checkpoints")
+    return path
+
+
+def read_card(path: Path) -> Card:
+    """The card of one checkpoint. Raises InputError when there is none."""
+    card = _metadata(path).custom_metadata
+    if not card or not {"experiment", "frontend", "codec"} <= set(card):
+        raise InputError(
+            f"{path}: this checkpoint does not say what it was trained on; it was not written by `ellav train`"
+        )
+    return dict(card)
+
+
+def load_params(path: Path, shapes: Params) -> Params:
+    """Parameters of one checkpoint, whole on this process's first device.
+
+    Raises InputError when they aren't of `shapes`, or a file is damaged.
+    """
+    _check_fit(path, shapes)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
+    try:
+        with _quiet():
+            return ocp.load_checkpointables(path.absolute(), {"params": abstract})["params"]
+    except Exception as error:
+        raise InputError(f"{path}: its weights cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _metadata(path: Path) -> Any:
+    try:
+        with _quiet():
+            return ocp.checkpointables_metadata(path.absolute())
+    except Exception as error:
+        raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
+
+
+def _check_fit(path: Path, shapes: Params) -> None:
+    """Raises InputError that names every weight that is missing, left over or of another shape."""
+    stored = _metadata(path).metadata
+    if "params" not in stored:
+        raise InputError(f"{path}: holds no weights; its files are damaged or of another program")
+    found, wanted = (
+        {
+            jax.tree_util.keystr(key, simple=True, separator="."): leaf.shape
+            for key, leaf in jax.tree.leaves_with_path(tree)
+        }
+        for tree in (stored["params"], shapes)
+    )
+    wrong = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
+    wrong += [f"{name} is left over" for name in sorted(found.keys() - wanted.keys())]
+    wrong += [
+        f"{name} is {list(found[name])}, expected {list(wanted[name])}"
+        for name in sorted(found.keys() & wanted.keys())
+        if tuple(found[name]) != tuple(wanted[name])
+    ]
+    if wrong:
+        raise InputError(f"{path}: its weights are not those of this model: {'; '.join(wrong)}")
+
+
+def _parts(state: TrainState) -> dict[str, Any]:
+    """The state as a checkpoint's parts; the parameters alone in one, so that synthesis reads no optimizer moments."""
+    return {"params": state["params"], "optimizer": {"optimizer": state["optimizer"], "step": state["step"]}}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax's notices about folders it makes out of a user's terminal."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,209 @@
+"""The training loop."""
+
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ellav_jax.errors import InputError
+from ellav_jax.flops import device_peak, segment_lengths
+from ellav_jax.sharding import global_batch
+from ellav_jax.training.checkpoint import Card, Checkpoints
+from ellav_jax.training.losses import Sums
+from ellav_jax.training.metrics import MetricsWriter, log_line
+from ellav_jax.training.optimizer import OptimizerConfig, learning_rate
+from ellav_jax.training.step import Steps, TrainState
+
+HostBatch = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How long a run is, and what it does every so many steps. Keeps the latest `keep_checkpoints` checkpoints."""
+
+    steps: int = 320_000
+    seed: int = 0
+    log_every: int = 50
+    evaluate_every: int = 1000
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 3
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
+
+class BatchSource(Protocol):
+    """An endless iterator of this process's part of each batch that knows where it stands."""
+
+    def __iter__(self) -> Iterator[HostBatch]: ...
+
+    @property
+    def next_row(self) -> int:
+        """Global index of the row that the next batch begins with."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """All that a run needs beside its configuration.
+
+    batches: next row → batches from there on. held_out: → batches of held-out rows, shaped as in training.
+    flops: (segment lengths of a batch, loss-bearing positions) → FLOPs of the step on it.
+    frames: a batch → frames of speech in it. frame_rate: frames a second. say: where lines for people go.
+    """
+
+    steps: Steps
+    batches: Callable[[int], BatchSource]
+    held_out: Callable[[], Iterable[HostBatch]]
+    flops: Callable[[np.ndarray, int], float]
+    frames: Callable[[HostBatch], int]
+    frame_rate: int
+    batch_sharding: jax.sharding.NamedSharding
+    card: Card
+    say: Callable[[str], None]
+
+
+def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
+    """Trains to `config.steps`, from the latest checkpoint of `workdir` if it has one. → the last held-out figures.
+
+    SIGINT ends it after the step under way with a checkpoint, and raises KeyboardInterrupt.
+    """
+    checkpoints = Checkpoints(
+        workdir / "checkpoints", every=config.checkpoint_every, keep=config.keep_checkpoints, card=run.card
+    )
+    writer = MetricsWriter(workdir)
+    key = jax.random.key(config.seed)
+
+    # 1. A work directory with checkpoints continues from the latest. 2. Otherwise parameters are fresh.
+    restored = checkpoints.restore(run.steps.abstract)
+    state, next_row = restored or (run.steps.init(key), 0)
+    step = first = int(state["step"])
+    run.say(f"{'resumed at' if restored else 'fresh start at'} step {step}, row {next_row}")
+    batches = run.batches(next_row)
+    figures: dict[str, float] = {}
+    window = Window()
+
+    with _stop_after_step() as stopping, closing(checkpoints), closing(writer):
+        while step < config.steps and not stopping.is_set():
+            batch = next(batches)
+            state, metrics = run.steps.train(state, global_batch(batch, run.batch_sharding), key)
+            if window.steps == config.log_every:  # fetched only now, with the next step already on the devices
+                _log(window, step, config, run, writer)
+                window = Window()
+            step += 1
+            if step == first + 1:
+                jax.block_until_ready(metrics)
+                run.say(f"first step, with compilation: {window.seconds:.1f} s")
+                window = Window()
+            else:
+                window.add(batch, metrics, run)
+            if step % config.evaluate_every == 0 or step == config.steps:
+                if window.steps:
+                    _log(window, step, config, run, writer)
+                figures = evaluate(run, state)
+                run.say(
+                    f"step {step}  held out: " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+                )
+                writer.write(step, figures, split="held_out")
+                window = Window()
+            checkpoints.save(step, state, batches.next_row)
+        # Behind the loop, where no signal can come between looking for one and saving.
+        checkpoints.save(step, state, batches.next_row, force=True)
+    if step < config.steps:
+        run.say(f"stopped at step {step}, checkpoint saved; the same command continues")
+        raise KeyboardInterrupt
+    return figures or evaluate(run, state)
+
+
+class Window:
+    """The steps between two log lines: their metrics, still on the devices, and what their batches held."""
+
+    def __init__(self) -> None:
+        self.metrics: list[dict[str, jax.Array]] = []
+        self.positions = self.real = self.frames = self.flops = 0
+        self._since = time.perf_counter()
+
+    @property
+    def steps(self) -> int:
+        """Steps in the window."""
+        return len(self.metrics)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the window opened."""
+        return time.perf_counter() - self._since
+
+    def add(self, batch: HostBatch, metrics: dict[str, jax.Array], run: Run) -> None:
+        """Counts one step; every process counts its own rows, which stand for 1 / processes of the batch."""
+        lengths = segment_lengths(batch["segment_ids"])
+        processes = jax.process_count()
+        self.metrics.append(metrics)
+        self.positions += batch["segment_ids"].size * processes
+        self.real += int(lengths.sum()) * processes
+        self.frames += run.frames(batch) * processes
+        self.flops += run.flops(lengths, int(batch["loss_mask"].sum())) * processes
+
+
+def _log(window: Window, step: int, config: TrainConfig, run: Run, writer: MetricsWriter) -> None:
+    fetched = jax.device_get(window.metrics)
+    seconds = window.seconds
+    devices = run.batch_sharding.mesh.devices
+    flops = window.flops / seconds / devices.size
+    peak = device_peak(devices.flat[0].device_kind)
+    values = {name: float(np.mean([m[name] for m in fetched])) for name in ("loss", "accuracy", "grad_norm")}
+    values |= {
+        "learning_rate": float(learning_rate(config.optimizer, config.steps)(step - 1)),
+        "seconds_per_step": seconds / window.steps,
+        "positions_per_second": window.positions / seconds,
+        "real_share": window.real / window.positions,
+        "audio_seconds_per_second": window.frames / run.frame_rate / seconds,
+        "tflops_per_device": flops / 1e12,
+    }
+    values |= {} if peak is None else {"mfu": flops / peak}
+    run.say(log_line(step, config.steps, values))
+    writer.write(step, values, split="train")
+
+
+def evaluate(run: Run, state: TrainState) -> dict[str, float]:
+    """Loss a token over the held-out rows, and loss and accuracy of codes by RVQ layer (those the model predicts)."""
+    total: Sums | None = None
+    for batch in run.held_out():
+        sums = run.steps.evaluate(state["params"], global_batch(batch, run.batch_sharding))
+        total = sums if total is None else jax.tree.map(jnp.add, total, sums)
+    sums = jax.device_get(total)
+    figures = {"loss": float(sums["loss"] / sums["tokens"])}
+    for layer, codes in enumerate(sums["layer_codes"]):
+        if codes:
+            figures[f"layer_{layer + 1}_loss"] = float(sums["layer_loss"][layer] / codes)
+            figures[f"layer_{layer + 1}_accuracy"] = float(sums["layer_correct"][layer] / codes)
+    return figures
+
+
+@contextmanager
+def _stop_after_step() -> Iterator[threading.Event]:
+    """An event that SIGINT sets; a second SIGINT interrupts at once. Signals reach Python's main thread alone."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield stopping
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,126 @@
+"""Packing plans: every utterance once an epoch, rows constant, and close to the best that a plain packer finds."""
+
+import collections
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_pipelines.packing import PackingPlan, pack_histogram
+from ellav_jax.errors import InputError
+
+lengths_and_row = st.integers(10, 60).flatmap(
+    lambda row: st.tuples(st.lists(st.integers(1, row), min_size=1, max_size=80), st.just(row))
+)
+
+
+def _best_fit_decreasing(lengths, row_length):
+    """Rows that the textbook algorithm needs, one utterance at a time."""
+    rooms = []
+    for length in sorted(lengths, reverse=True):
+        fitting = [i for i, room in enumerate(rooms) if room >= length]
+        if fitting:
+            rooms[min(fitting, key=lambda i: rooms[i])] -= length
+        else:
+            rooms.append(row_length - length)
+    return len(rooms)
+
+
+def _epoch(plan, epoch):
+    rows = [plan.row(epoch * plan.rows_per_epoch + i) for i in range(plan.rows_per_epoch)]
+    assert all(found == epoch for found, _ in rows)
+    return [utterances.tolist() for _, utterances in rows]
+
+
+@given(lengths_and_row)
+def test_shapes_hold_every_length_and_overflow_nowhere(case):
+    lengths, row_length = case
+    shapes = pack_histogram(np.array(lengths), row_length)
+    held = collections.Counter()
+    for shape, rows in shapes:
+        assert rows > 0
+        assert sum(shape) <= row_length
+        held.update({length: rows * shape.count(length) for length in set(shape)})
+    assert held == collections.Counter(lengths)
+
+
+@given(lengths_and_row)
+def test_as_few_rows_as_best_fit_decreasing_needs_or_very_nearly(case):
+    lengths, row_length = case
+    rows = sum(rows for _, rows in pack_histogram(np.array(lengths), row_length))
+    best = _best_fit_decreasing(lengths, row_length)
+    assert rows <= best + 1
+    assert rows >= -(-sum(lengths) // row_length)
+
+
+@settings(max_examples=50)
+@given(lengths_and_row, st.integers(0, 5))
+def test_each_epoch_has_every_utterance_once_and_as_many_rows(case, seed):
+    lengths, row_length = case
+    plan = PackingPlan(np.array(lengths), row_length, seed)
+    for epoch in (0, 1, 7):
+        rows = _epoch(plan, epoch)
+        assert sorted(itertools.chain(*rows)) == list(range(len(lengths)))
+        assert all(sum(lengths[i] for i in row) <= row_length for row in rows)
+        assert all(rows)
+
+
+@settings(max_examples=50)
+@given(lengths_and_row, st.randoms())
+def test_the_rows_shapes_do_not_depend_on_the_utterances_order(case, random):
+    lengths, row_length = case
+    shuffled = random.sample(lengths, len(lengths))
+    assert sorted(pack_histogram(np.array(lengths), row_length)) == sorted(
+        pack_histogram(np.array(shuffled), row_length)
+    )
+
+
+def _speech_lengths(count, seed=0):
+    return np.clip(np.random.default_rng(seed).lognormal(6, 0.5, count), 60, 2000).astype(np.int64)
+
+
+def test_speech_fills_rows_well():
+    plan = PackingPlan(_speech_lengths(5000), 2048, seed=0)
+    assert plan.fill > 0.98
+    assert plan.rows_per_epoch <= _best_fit_decreasing(plan.lengths_N.tolist(), 2048) + 1
+    assert plan.fill == plan.lengths_N.sum() / (plan.rows_per_epoch * 2048)
+
+
+def test_epochs_permute_equal_lengths_and_rows():
+    lengths = np.repeat([10, 20, 30], 20)
+    plan = PackingPlan(lengths, 60, seed=3)
+    first, second = _epoch(plan, 0), _epoch(plan, 1)
+    neighbours = [{frozenset(row) for row in rows} for rows in (first, second)]
+    assert neighbours[0] != neighbours[1]
+    shapes = [[tuple(lengths[row]) for row in rows] for rows in (first, second)]
+    assert collections.Counter(shapes[0]) == collections.Counter(shapes[1])
+    assert shapes[0] != shapes[1]
+
+
+def test_a_plan_is_a_function_of_lengths_and_seed():
+    lengths = _speech_lengths(100)
+    rows = [PackingPlan(lengths, 2048, seed).row(3)[1].tolist() for seed in (1, 1, 2)]
+    assert rows[0] == rows[1] != rows[2]
+
+
+def test_rows_are_reached_directly_in_any_order():
+    plan = PackingPlan(_speech_lengths(60), 2048, seed=0)
+    expected = _epoch(plan, 5)
+    for place in (plan.rows_per_epoch - 1, 0, 2):
+        plan.row(place)  # another epoch in between
+        epoch, utterances = plan.row(5 * plan.rows_per_epoch + place)
+        assert (epoch, utterances.tolist()) == (5, expected[place])
+
+
+def test_too_long_utterances_are_left_out_and_counted():
+    plan = PackingPlan(np.array([5, 101, 100, 7, 250]), 100, seed=0)
+    assert plan.too_long == 2
+    assert sorted(itertools.chain(*_epoch(plan, 0))) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("lengths, shortest", [([101, 300], 101), ([], 0)])
+def test_a_plan_of_nothing_is_refused(lengths, shortest):
+    with pytest.raises(InputError, match=f"no utterance fits a row of 100 positions .*{shortest}"):
+        PackingPlan(np.array(lengths, np.int64), 100, seed=0)

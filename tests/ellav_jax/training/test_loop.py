@@ -1,0 +1,147 @@
+"""The loop: what it resumes, saves, logs and evaluates."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from ellav_jax.errors import InputError
+from ellav_jax.training.checkpoint import find_checkpoint
+from ellav_jax.training.loop import Run, TrainConfig, train
+from ellav_jax.training.metrics import read_metrics
+from ellav_jax.training.optimizer import OptimizerConfig
+
+ROWS = 2
+
+
+class Source:
+    """Batches of random rows by index; tells what was drawn, and does `at_row[index]()` before that row is given."""
+
+    def __init__(self, make, next_row, drawn, at_row):
+        self.make, self.next_row, self.drawn, self.at_row = make, next_row, drawn, at_row
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.drawn.append(self.next_row)
+        self.at_row.get(self.next_row, lambda: None)()
+        batch = self.make(self.next_row, rows=ROWS)
+        self.next_row += ROWS
+        return batch
+
+
+@pytest.fixture
+def run(tiny_steps, random_rows):
+    """`run(workdir, steps=6)` trains; `run.drawn` are the rows drawn, `run.said` the lines, of all calls."""
+
+    def call(workdir, at_row=None, **choices):
+        workdir.mkdir(exist_ok=True)
+        config = TrainConfig(**{"log_every": 1, "evaluate_every": 3, "checkpoint_every": 100} | choices)
+        return train(
+            config,
+            Run(
+                steps=tiny_steps.steps,
+                batches=lambda next_row: Source(random_rows, next_row, call.drawn, at_row or {}),
+                held_out=lambda: [random_rows(1000), random_rows(1001)],
+                flops=lambda lengths, targets: 1e6 * lengths.sum() + targets,
+                frames=lambda batch: int(batch["loss_mask"].sum()),
+                frame_rate=75,
+                batch_sharding=tiny_steps.rules.of_batch(tiny_steps.mesh, ROWS),
+                card={"experiment": {}, "frontend": {}, "codec": {}},
+                say=call.said.append,
+            ),
+            workdir,
+        )
+
+    call.drawn, call.said = [], []
+    return call
+
+
+def _losses(workdir):
+    return {entry["step"]: entry["loss"] for entry in read_metrics(workdir / "metrics.jsonl", "train")}
+
+
+def test_a_resumed_run_continues_with_the_next_batch_and_is_bit_for_bit_the_undisturbed_one(run, tmp_path):
+    undisturbed = run(tmp_path / "whole", steps=8)
+    rows = run.drawn.copy()
+    run.drawn.clear()
+    run(tmp_path / "parts", steps=3)
+    assert run.drawn == rows[:3]
+    resumed = run(tmp_path / "parts", steps=8)
+    assert run.drawn == rows
+    assert "resumed at step 3, row 6" in run.said
+    # The first step after a start is left out of the log: its time is the compilation's.
+    whole, parts = _losses(tmp_path / "whole"), _losses(tmp_path / "parts")
+    assert whole.keys() - parts.keys() == {4}
+    assert all(parts[step] == whole[step] for step in parts)
+    assert resumed == undisturbed
+
+
+def test_a_finished_run_only_evaluates(run, tmp_path):
+    first = run(tmp_path, steps=3)
+    drawn = len(run.drawn)
+    assert run(tmp_path, steps=3) == first
+    assert len(run.drawn) == drawn
+
+
+def test_an_interrupt_saves_after_the_step_under_way_and_the_next_call_goes_on(run, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, steps=8, at_row={4: lambda: os.kill(os.getpid(), signal.SIGINT)})
+    assert signal.getsignal(signal.SIGINT) is before
+    assert find_checkpoint(tmp_path).name == "3"
+    assert run.said[-1] == "stopped at step 3, checkpoint saved; the same command continues"
+    run.drawn.clear()
+    run(tmp_path, steps=5)
+    assert run.drawn == [6, 8]
+
+
+def test_a_second_interrupt_ends_at_once(run, tmp_path):
+    def twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, steps=8, at_row={4: twice})
+    with pytest.raises(InputError, match="no finished checkpoint"):
+        find_checkpoint(tmp_path)
+
+
+def test_an_error_in_the_data_does_not_lose_the_checkpoint_being_written(run, tmp_path):
+    def damaged():
+        raise InputError("shard: damaged")
+
+    with pytest.raises(InputError, match="damaged"):
+        run(tmp_path, steps=8, checkpoint_every=2, at_row={4: damaged})
+    assert find_checkpoint(tmp_path).name == "2"
+
+
+def test_checkpoints_come_at_their_interval_and_at_the_end(run, tmp_path):
+    run(tmp_path, steps=7, checkpoint_every=2, keep_checkpoints=3)
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [4, 6, 7]
+
+
+def test_logs_average_their_window_and_held_out_figures_are_sums_divided_once(run, tiny_steps, random_rows, tmp_path):
+    run(tmp_path / "each", steps=6)
+    figures = run(tmp_path / "threes", steps=6, log_every=2, evaluate_every=6)
+    each, threes = _losses(tmp_path / "each"), _losses(tmp_path / "threes")
+    assert list(threes) == [3, 5, 6]
+    assert threes[3] == pytest.approx((each[2] + each[3]) / 2, rel=1e-6)
+    assert threes[6] == each[6]
+    entry = read_metrics(tmp_path / "each" / "metrics.jsonl", "train")[-1]
+    batch = random_rows(10)
+    assert entry["real_share"] == np.mean(batch["segment_ids"] > 0)
+    assert entry["learning_rate"] == pytest.approx(5e-4 * 5 / 32_000)  # of the configuration, step 6's update
+    assert "mfu" not in entry  # a processor's peak is not known
+    held_out = read_metrics(tmp_path / "threes" / "metrics.jsonl", "held_out")
+    assert [entry["step"] for entry in held_out] == [6]
+    assert held_out[0]["loss"] == figures["loss"]
+    assert set(figures) == {"loss", "layer_1_loss", "layer_1_accuracy"}
+
+
+@pytest.mark.parametrize("name", ["steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"])
+def test_a_number_below_one_is_refused(name):
+    with pytest.raises(InputError, match=f"{name} must be 1 or more, got 0"):
+        TrainConfig(**{name: 0}, optimizer=OptimizerConfig())

@@ -1,0 +1,147 @@
+"""The training step: it learns, it divides once, and it is the same on every mesh."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ellav_jax.errors import InputError
+from ellav_jax.sharding import MeshConfig, ShardingRules, global_batch, make_mesh
+from ellav_jax.training.losses import gar_sums
+from ellav_jax.training.optimizer import OptimizerConfig, make_optimizer
+from ellav_jax.training.step import make_steps
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_one_batch_is_learnt_by_heart(tiny_steps, random_rows):
+    steps = tiny_steps.steps
+    batch = global_batch(random_rows(0), tiny_steps.rules.of_batch(tiny_steps.mesh, 2))
+    state, losses = steps.init(jax.random.key(0)), []
+    for _ in range(100):
+        state, metrics = steps.train(state, batch, jax.random.key(1))
+        losses.append(float(metrics["loss"]))
+    assert losses[0] == pytest.approx(np.log(1026), abs=0.8)  # a fresh model knows nothing
+    assert losses[-1] < 0.05
+    assert metrics["accuracy"] == 1
+    assert int(state["step"]) == 100
+
+
+def test_evaluation_gives_sums_without_dropout_and_the_step_their_quotient(tiny_steps, random_rows):
+    steps, batch = tiny_steps.steps, random_rows(3)
+    state = steps.init(jax.random.key(0))
+    first, again = (steps.evaluate(state["params"], batch) for _ in range(2))
+    assert float(first["loss"]) == float(again["loss"])
+    assert float(first["tokens"]) == batch["loss_mask"].sum()
+    by_hand = jax.jit(lambda params, key: gar_sums(tiny_steps.definition.merge(params), batch, key))(
+        state["params"], jax.random.fold_in(jax.random.key(1), 0)
+    )
+    _, metrics = steps.train(state, batch, jax.random.key(1))
+    assert float(metrics["loss"]) == pytest.approx(float(by_hand["loss"] / by_hand["tokens"]), rel=1e-5)
+    assert float(metrics["loss"]) != pytest.approx(float(first["loss"] / first["tokens"]), rel=1e-5)
+
+
+def test_a_batch_without_a_token_changes_nothing_to_nan(tiny_steps, random_rows):
+    steps, batch = tiny_steps.steps, random_rows(0)
+    batch["loss_mask"] = np.zeros_like(batch["loss_mask"])
+    state, metrics = steps.train(steps.init(jax.random.key(0)), batch, jax.random.key(1))
+    assert float(metrics["loss"]) == 0
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state))
+
+
+MESHES = {"one device": (1, 1, 1), "data": (8, 1, 1), "fsdp": (1, 8, 1), "all three": (2, 2, 2)}
+
+SCRIPT = """
+import json, sys
+import jax
+jax.config.update("jax_num_cpu_devices", 8)
+import numpy as np
+from ellav_jax.models.definition import ModelDefinition
+from ellav_jax.models.gar import Gar, GarConfig
+from ellav_jax.models.transformer import TransformerConfig
+from ellav_jax.sharding import MeshConfig, ShardingRules, global_batch, make_mesh
+from ellav_jax.training.losses import gar_sums
+from ellav_jax.training.optimizer import OptimizerConfig, make_optimizer
+from ellav_jax.training.step import make_steps
+from ellav_jax.vocabulary import Vocabulary
+
+config = TransformerConfig.paper(
+    num_layers=2, num_heads=2, width=32, ff_width=48, dropout=0.1, dtype="float32", remat="none"
+)
+definition = ModelDefinition.of(lambda key: Gar(GarConfig(config), Vocabulary(6), key))
+rng = np.random.default_rng(0)
+at = np.broadcast_to(np.arange(12), (8, 12))
+real = at < np.arange(5, 13)[:, None]
+batch = {
+    "inputs": rng.integers(0, 1026, (8, 12)).astype(np.int32),
+    "targets": rng.integers(0, 1026, (8, 12)).astype(np.int32),
+    "loss_mask": real & (at > 3),
+    "segment_ids": real.astype(np.int32),
+    "positions": at.astype(np.int32),
+}
+optimizer = make_optimizer(OptimizerConfig(peak_lr=1e-2, warmup_steps=1), 10, definition.axes)
+found = {}
+for name, sizes in json.loads(sys.argv[1]).items():
+    mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
+    rules = ShardingRules()
+    steps = make_steps(definition, gar_sums, optimizer, mesh, rules)
+    state, key, losses = steps.init(jax.random.key(0)), jax.random.key(1), []
+    for _ in range(4):
+        state, metrics = steps.train(state, global_batch(batch, rules.of_batch(mesh, 8)), key)
+        losses.append(float(metrics["loss"]))
+    sums = steps.evaluate(state["params"], global_batch(batch, rules.of_batch(mesh, 8)))
+    kernel = state["params"]["transformer"]["blocks"]["up"]["kernel"]
+    moment = state["optimizer"][1][0].mu["transformer"]["blocks"]["up"]["kernel"]
+    found[name] = {
+        "losses": losses, "held_out": float(sums["loss"]), "tokens": float(sums["tokens"]),
+        "norm": float(metrics["grad_norm"]), "spec": str(kernel.sharding.spec), "moment": str(moment.sharding.spec),
+        "piece": list(kernel.addressable_shards[0].data.shape), "kernel": float(abs(np.asarray(kernel)).sum()),
+    }
+print(json.dumps(found))
+"""
+
+
+def _train_on(*names):
+    """A model trained for 4 steps on each mesh: what the script prints, by the mesh's name."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SCRIPT, json.dumps({name: MESHES[name] for name in names})]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _assert_same_training(one, many):
+    assert one["losses"][-1] < one["losses"][1] - 0.1  # it does learn
+    for figure in ("losses", "held_out", "norm", "kernel"):
+        np.testing.assert_allclose(many[figure], one[figure], rtol=1e-5)
+    assert many["tokens"] == one["tokens"]
+    assert many["spec"] == many["moment"]
+
+
+def test_eight_devices_with_parameters_in_pieces_train_as_one_does():
+    found = _train_on("one device", "all three")
+    _assert_same_training(found["one device"], found["all three"])
+    assert found["one device"]["piece"] == [2, 32, 48]
+    assert found["all three"]["piece"] == [2, 16, 24]
+
+
+@pytest.mark.slow
+def test_meshes_of_one_axis_train_as_one_device_does():
+    found = _train_on("one device", "data", "fsdp")
+    for name, piece in (("data", [2, 32, 48]), ("fsdp", [2, 4, 48])):
+        _assert_same_training(found["one device"], found[name])
+        assert found[name]["piece"] == piece
+
+
+def test_a_model_that_does_not_fit_the_mesh_is_refused_before_anything_runs(tiny_steps):
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    optimizer = make_optimizer(OptimizerConfig(), 10, tiny_steps.definition.axes)
+    with pytest.raises(
+        InputError, match=r"parameter transformer\.blocks\.\w+\.kernel: two dimensions claim one mesh axis"
+    ):
+        make_steps(tiny_steps.definition, gar_sums, optimizer, mesh, ShardingRules(mlp="fsdp"))
