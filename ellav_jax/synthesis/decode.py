@@ -1,0 +1,164 @@
+"""Decoding on the device: the GAR token by token in one `lax.while_loop`, the NAR layer by layer in one scan.
+
+Arrays: B sentences, S positions of a prefix, N phones to speak, F frames at most.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from ellav_jax.models.definition import ModelDefinition, Params
+from ellav_jax.models.gar import Gar
+from ellav_jax.models.nar import NUM_LAYERS, Nar, NarInputs
+from ellav_jax.synthesis.sampling import sample
+from ellav_jax.vocabulary import EOP, EOS, NUM_CODES, NUM_OUTPUTS
+
+
+@functools.partial(jax.tree_util.register_dataclass)
+@dataclasses.dataclass(frozen=True)
+class GarRequest:
+    """Sentences to decode.
+
+    prefix_BxS: int32 tokens up to and with the first phone to speak, and the prompt's frames that fall into it (local
+    advance); padded at the right. prefix_length_B: their true lengths.
+    phones_BxN: int32 tokens of the phones to speak, the first included; padded. num_phones_B.
+    floor_BxN, cap_BxN: least and most frames of each phone in the sequence, 1 ≤ floor ≤ cap.
+    started_B: frames of the first phone that the prefix already holds.
+    keys_B: PRNG keys. temperature, top_p: float32 scalars.
+    """
+
+    prefix_BxS: jax.Array
+    prefix_length_B: jax.Array
+    phones_BxN: jax.Array
+    num_phones_B: jax.Array
+    floor_BxN: jax.Array
+    cap_BxN: jax.Array
+    started_B: jax.Array
+    keys_B: jax.Array
+    temperature: jax.Array
+    top_p: jax.Array
+
+
+@functools.partial(jax.tree_util.register_dataclass)
+@dataclasses.dataclass(frozen=True)
+class GarResult:
+    """codes_BxF: int32 layer-1 codes; num_frames_B of them count. durations_BxN: frames of each phone in the sequence,
+    those that the prefix held included. finished_B: false where max_frames came before the end. calls: model calls."""
+
+    codes_BxF: jax.Array
+    num_frames_B: jax.Array
+    durations_BxN: jax.Array
+    finished_B: jax.Array
+    calls: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("definition", "eop_input", "max_frames"))
+def decode_gar(
+    definition: ModelDefinition, params: Params, request: GarRequest, *, eop_input: bool, max_frames: int
+) -> GarResult:
+    """Decodes until every sentence has ended or has max_frames.
+
+    After a phone only codes are allowed until its floor is reached; then EOP, or EOS for the last phone, too; at its cap
+    nothing but that. On EOP the next phone is fed, not predicted. VALL-E's AR is the case of one "phone" that is not fed.
+    `eop_input`: the paper's layout, where EOP takes a position (and a model call) of its own.
+    """
+    model: Gar = definition.merge(params)
+    layers = model.transformer.layers()
+    batch, prefix_length = request.prefix_BxS.shape
+    num_phones = request.phones_BxN.shape[1]
+    slots = prefix_length + max_frames + (2 if eop_input else 1) * num_phones
+    rows = jnp.arange(batch)
+    logits_BxV, cache = model.prefill(request.prefix_BxS, request.prefix_length_B, slots)
+    is_code_V = jnp.arange(NUM_OUTPUTS) < NUM_CODES
+
+    def unfinished(state: dict) -> jax.Array:
+        return ~jnp.all(state["done_B"])
+
+    def body(state: dict) -> dict:
+        pointer_B, done_B, waiting_B = state["pointer_B"], state["done_B"], state["waiting_B"]
+        in_phone_B = state["durations_BxN"][rows, pointer_B]
+        last_B = pointer_B == request.num_phones_B - 1
+        closing_B = jnp.where(last_B & (not eop_input), EOS, EOP)
+        may_close_B = in_phone_B >= request.floor_BxN[rows, pointer_B]
+        must_close_B = in_phone_B >= request.cap_BxN[rows, pointer_B]
+        allowed_BxV = (is_code_V & ~must_close_B[:, None]) | (
+            (jnp.arange(NUM_OUTPUTS) == closing_B[:, None]) & may_close_B[:, None]
+        )
+        keys_B = jax.vmap(jax.random.fold_in, (0, None))(request.keys_B, state["calls"])
+        chosen_B = sample(
+            jnp.where(allowed_BxV, state["logits_BxV"], -jnp.inf), keys_B, request.temperature, request.top_p
+        )
+        speaks_B = ~waiting_B & ~done_B & (chosen_B < NUM_CODES)
+        closes_B = ~waiting_B & ~done_B & (chosen_B >= NUM_CODES)
+        frame_B = jnp.where(speaks_B, state["num_frames_B"], max_frames)  # out of range: dropped by the scatter
+        codes_BxF = state["codes_BxF"].at[rows, frame_B].set(chosen_B, mode="drop")
+        num_frames_B = state["num_frames_B"] + speaks_B
+        finished_B = state["finished_B"] | (closes_B & last_B)
+        # In the paper's layout a closed phone waits one call, in which EOP is fed, for the next phone.
+        next_phone_B = waiting_B if eop_input else closes_B & ~last_B
+        next_pointer_B = pointer_B + next_phone_B
+        token_B = jnp.where(next_phone_B, request.phones_BxN[rows, next_pointer_B], chosen_B)
+        done_B = finished_B | (num_frames_B >= max_frames)
+        logits_BxV, cache = model.step(layers, token_B, state["position_B"], state["cache"])
+        return {
+            "logits_BxV": logits_BxV,
+            "cache": cache,
+            "position_B": state["position_B"] + ~done_B,
+            "pointer_B": next_pointer_B,
+            "waiting_B": closes_B & ~last_B if eop_input else waiting_B,
+            "codes_BxF": codes_BxF,
+            "num_frames_B": num_frames_B,
+            "durations_BxN": state["durations_BxN"].at[rows, pointer_B].add(speaks_B),
+            "finished_B": finished_B,
+            "done_B": done_B,
+            "calls": state["calls"] + 1,
+        }
+
+    state = jax.lax.while_loop(
+        unfinished,
+        body,
+        {
+            "logits_BxV": logits_BxV,
+            "cache": cache,
+            "position_B": request.prefix_length_B,
+            "pointer_B": jnp.zeros(batch, jnp.int32),
+            "waiting_B": jnp.zeros(batch, bool),
+            "codes_BxF": jnp.zeros((batch, max_frames), jnp.int32),
+            "num_frames_B": jnp.zeros(batch, jnp.int32),
+            "durations_BxN": jnp.zeros((batch, num_phones), jnp.int32).at[:, 0].set(request.started_B),
+            "finished_B": jnp.zeros(batch, bool),
+            "done_B": jnp.zeros(batch, bool),
+            "calls": jnp.zeros((), jnp.int32),
+        },
+    )
+    return GarResult(
+        state["codes_BxF"], state["num_frames_B"], state["durations_BxN"], state["finished_B"], state["calls"]
+    )
+
+
+@functools.partial(jax.jit, static_argnames="definition")
+def decode_nar(definition: ModelDefinition, params: Params, inputs: NarInputs) -> jax.Array:
+    """Fills layers 2 … 8, greedily, one pass each.
+
+    inputs: `codes` hold all 8 layers in the prompt (`known` 8) and layer 1 behind it; `stage` is ignored. → int32 codes
+    [B, R, 8], those given included.
+    """
+    model: Nar = definition.merge(params)
+    prompt_BxR = inputs.known == NUM_LAYERS
+
+    def fill(codes_BxRx8: jax.Array, stage: jax.Array) -> tuple[jax.Array, None]:
+        x_BxRxD = model(
+            dataclasses.replace(
+                inputs,
+                codes=codes_BxRx8,
+                known=jnp.where(prompt_BxR, NUM_LAYERS, stage - 1),
+                stage=jnp.full_like(inputs.stage, stage),
+            )
+        )
+        predicted_BxR = model.logits(x_BxRxD, stage).argmax(-1)
+        layer_BxR = jnp.where(prompt_BxR, jnp.take(codes_BxRx8, stage - 1, axis=-1), predicted_BxR)
+        return codes_BxRx8.at[..., stage - 1].set(layer_BxR), None
+
+    return jax.lax.scan(fill, inputs.codes, jnp.arange(2, NUM_LAYERS + 1))[0]

@@ -1,0 +1,129 @@
+"""`ellav synthesize` with models that the command line trained for two steps, on a held-out recording."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from ellav_jax.frontend.frontend import Frontend
+from launch import cli
+
+
+@pytest.fixture(scope="module")
+def prompt(small_corpus, tmp_path_factory):
+    """A held-out clip as a user has it: a WAV file and its text."""
+    one = next(u for u in small_corpus.utterances if u.split == "test")
+    path = tmp_path_factory.mktemp("prompt") / "prompt.wav"
+    soundfile.write(path, *soundfile.read(one.audio))
+    return path, one.text
+
+
+@pytest.fixture
+def arguments(trained, prompt, tmp_path):
+    """`arguments(text="…")` of `ellav synthesize`, with one or the other replaced."""
+
+    def make(**replaced):
+        path, text = prompt
+        values = {"gar": trained("gar"), "nar": trained("nar"), "prompt": path, "prompt_text": text}
+        values |= {"text": "Press one.", "out": tmp_path / "out.wav"} | replaced
+        return ["synthesize", *(str(part) for name, value in values.items() for part in (_option(name), value))]
+
+    return make
+
+
+def _option(name):
+    return "--" + name.replace("_", "-")
+
+
+@pytest.fixture
+def refused(arguments, capsys, tmp_path):
+    """`refused(text="")`: status 2, one line, no file; → the line."""
+
+    def run(**replaced):
+        line = arguments(**replaced)
+        capsys.readouterr()
+        assert cli.main(line) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("ellav: error: ")
+        assert error.count("\n") == 1
+        assert not (tmp_path / "out.wav").exists()
+        return error
+
+    return run
+
+
+def test_a_sentence_is_spoken_into_a_file(arguments, tmp_path, capsys):
+    line = arguments()
+    capsys.readouterr()
+    assert cli.main([*line, "--max-phone-seconds", "0.1", "--seed", "3"]) == 0
+    waveform, rate = soundfile.read(tmp_path / "out.wav")
+    info = soundfile.info(tmp_path / "out.wav")
+    assert (rate, info.channels, info.subtype) == (24_000, 1, "PCM_16")
+    assert len(waveform) % 320 == 0
+    assert np.abs(waveform).max() > 0
+    out = capsys.readouterr().out
+    assert f"{tmp_path / 'out.wav'}: {len(waveform) / 24_000:.2f} s, " in out
+    phones, calls = (int(out.split(f" {what}")[0].split()[-1]) for what in ("phones", "GAR calls"))
+    assert calls == len(waveform) // 320 + phones
+
+
+def test_a_prompt_below_half_a_second_is_refused(refused, prompt, tmp_path):
+    waveform, rate = soundfile.read(prompt[0])
+    soundfile.write(tmp_path / "short.wav", waveform[: int(0.4 * rate)], rate)
+    assert "the prompt lasts 0.40 s, expected at least 0.5 s" in refused(prompt=tmp_path / "short.wav")
+
+
+@pytest.mark.parametrize("text", ["", "…!", "🙂🎉"])
+def test_a_text_without_words_is_refused(refused, text):
+    assert "words" in refused(text=text)
+
+
+def test_what_is_not_there_is_refused(refused, tmp_path):
+    assert "nowhere.wav" in refused(prompt=tmp_path / "nowhere.wav")
+    assert "no such directory" in refused(gar=tmp_path / "nowhere")
+    assert "neither a work directory" in refused(nar=tmp_path)
+    assert "no such folder" in refused(out=tmp_path / "nowhere" / "out.wav")
+
+
+def test_models_in_each_others_place_are_refused(refused, trained):
+    assert "holds a GAR, expected a NAR (--nar)" in refused(nar=trained("gar"))
+    assert "holds a NAR, expected a GAR (--gar)" in refused(gar=trained("nar"))
+
+
+def _rewrite_card(workdir, tmp_path, change):
+    """A copy of a work directory whose checkpoint carries another card."""
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    for path in (copy / "checkpoints").glob("*/_CHECKPOINT_METADATA"):
+        metadata = json.loads(path.read_text())
+        change(metadata["custom_metadata"])
+        path.write_text(json.dumps(metadata))
+    return copy
+
+
+def test_models_of_another_codec_are_refused(refused, trained, tmp_path):
+    other = _rewrite_card(trained("nar"), tmp_path, lambda card: card["codec"].update(sha256="ab" * 32))
+    error = refused(nar=other)
+    assert "knows the codes of codec bundled (sha256 abababababab" in error
+    assert "--codec" in error
+
+
+def test_models_of_two_frontends_are_refused_with_the_fields_that_differ(refused, trained, tmp_path):
+    other = _rewrite_card(trained("nar"), tmp_path, lambda card: card["frontend"].update(silence_min_seconds=0.3))
+    assert "another frontend: silence_min_seconds is 0.3, expected 0.1" in refused(nar=other)
+    assert Frontend.from_json(trained("gar") / "frontend.json").silence_min_seconds == 0.1
+
+
+def test_models_of_two_local_advances_are_refused(refused, trained, tmp_path):
+    other = _rewrite_card(trained("nar"), tmp_path, lambda card: card["experiment"]["layout"].update(local_advance=2))
+    assert "local advance of 0 frames" in refused(nar=other)
+
+
+def test_limits_that_leave_phones_out_are_refused(arguments, capsys):
+    try:
+        status = cli.main([*arguments(), "--min-frames", "0"])
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    assert "min_frames must be 1 or more" in " ".join(capsys.readouterr().err.replace("│", " ").split())
