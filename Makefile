@@ -28,7 +28,7 @@ help:
 venv: .venv/test
 
 demo: .venv/base
-	$(BIN)/python -m launch.demo demo
+	$(BIN)/ellav demo demo
 
 test: .venv/test
 	$(BIN)/python -m pytest -m "not slow" --durations=10 --cov --cov-report=term
