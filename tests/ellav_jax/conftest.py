@@ -1,6 +1,6 @@
 """What tests of models share: a transformer of two small layers, and models over it with their parameters made once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +15,14 @@ from ellav_jax.models.transformer import TransformerConfig
 from ellav_jax.vocabulary import EOP, EOS, Vocabulary
 
 PRESETS = {"paper": TransformerConfig.paper, "llama": TransformerConfig.llama}
+
+
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """For programs that take longer to compile than to run: XLA leaves most optimisations out, in half the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

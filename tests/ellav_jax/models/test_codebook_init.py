@@ -11,6 +11,8 @@ from ellav_jax.models.gar import Gar, GarConfig
 from ellav_jax.models.nar import Nar, NarConfig
 from ellav_jax.vocabulary import NUM_CODES, Vocabulary
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def _codebooks(width, layers=8):
     """Layers of falling loudness around a centre that is not 0, as a codec's are."""

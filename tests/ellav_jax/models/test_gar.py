@@ -2,8 +2,11 @@
 
 import jax
 import numpy as np
+import pytest
 
 from ellav_jax.vocabulary import NUM_OUTPUTS
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def _tokens(vocabulary, rows=2, length=12):

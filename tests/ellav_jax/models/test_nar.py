@@ -9,6 +9,8 @@ import pytest
 from ellav_jax.models.definition import ModelDefinition
 from ellav_jax.models.nar import NUM_LAYERS, Nar, NarConfig, NarInputs
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PROMPT, FRAMES, PHONES = 4, 9, 3
 
 

@@ -12,6 +12,8 @@ from flax import nnx
 from ellav_jax.models.definition import ModelDefinition
 from ellav_jax.models.transformer import Transformer, TransformerConfig, rotate, sinusoids
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 both_presets = pytest.mark.parametrize("preset", ["paper", "llama"])
 apply = jax.jit(lambda model, *arguments: model(*arguments))
 

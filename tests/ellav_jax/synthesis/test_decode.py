@@ -13,6 +13,8 @@ from ellav_jax.models.nar import NUM_LAYERS, NarInputs
 from ellav_jax.synthesis.decode import GarRequest, decode_gar, decode_nar
 from ellav_jax.vocabulary import EOP, EOS, NUM_CODES, PAD
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LAYOUTS = {
     "compact": LayoutConfig(),
     "compact, local advance 2": LayoutConfig(local_advance=2),

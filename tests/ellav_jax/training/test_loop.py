@@ -12,6 +12,8 @@ from ellav_jax.training.loop import Run, TrainConfig, train
 from ellav_jax.training.metrics import read_metrics
 from ellav_jax.training.optimizer import OptimizerConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROWS = 2
 
 

@@ -7,6 +7,8 @@ import pytest
 from ellav_jax.models.nar import NarInputs
 from ellav_jax.training.losses import cross_entropy, gar_sums, nar_sums
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def _numpy_cross_entropy(logits, targets):
     logits = np.asarray(logits, np.float64)

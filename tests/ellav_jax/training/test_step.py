@@ -16,6 +16,8 @@ from ellav_jax.training.losses import gar_sums
 from ellav_jax.training.optimizer import OptimizerConfig, make_optimizer
 from ellav_jax.training.step import make_steps
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -60,6 +62,7 @@ SCRIPT = """
 import json, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_disable_most_optimizations", True)
 import numpy as np
 from ellav_jax.models.definition import ModelDefinition
 from ellav_jax.models.gar import Gar, GarConfig
