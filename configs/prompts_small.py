@@ -25,15 +25,16 @@ DATA = DataConfig(row_length=1024, batch_rows=2)
 TRAIN = TrainConfig(
     steps=240,
     log_every=20,
-    evaluate_every=60,
-    checkpoint_every=60,
+    evaluate_every=80,
+    checkpoint_every=80,
     optimizer=OptimizerConfig(peak_lr=2e-3, warmup_steps=30, schedule="cosine"),
 )
 
 
 def gar() -> Experiment:
     """GAR on the compact layout. So little speech wants more dropout than the usual 0.1."""
-    return Experiment(LayoutConfig(), GarConfig(TRANSFORMER, codebook_init=True), DATA, TRAIN)
+    train = dataclasses.replace(TRAIN, steps=400)
+    return Experiment(LayoutConfig(), GarConfig(TRANSFORMER, codebook_init=True), DATA, train)
 
 
 def valle() -> Experiment:

@@ -118,6 +118,9 @@ def test_an_error_in_the_data_does_not_lose_the_checkpoint_being_written(run, tm
     with pytest.raises(InputError, match="damaged"):
         run(tmp_path, steps=8, checkpoint_every=2, at_row={4: damaged})
     assert find_checkpoint(tmp_path).name == "2"
+    run.drawn.clear()
+    run(tmp_path, steps=4, checkpoint_every=2)
+    assert run.drawn == [4, 6]
 
 
 def test_checkpoints_come_at_their_interval_and_at_the_end(run, tmp_path):
