@@ -21,6 +21,8 @@ PEAKS = {
     "TPU v6 lite": 9.18e14,
     "TPU v6e": 9.18e14,
     "NVIDIA A100": 3.12e14,
+    "NVIDIA H100 PCIe": 7.56e14,
+    "NVIDIA H100 NVL": 8.35e14,
     "NVIDIA H100": 9.89e14,
     "NVIDIA H200": 9.89e14,
 }

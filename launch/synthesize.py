@@ -45,6 +45,8 @@ class SynthesizeArguments:
 def main(arguments: Sequence[str]) -> None:
     """Runs `ellav synthesize`."""
     chosen = tyro.cli(SynthesizeArguments, args=arguments, prog="ellav synthesize")
+    if chosen.out.is_dir():
+        raise InputError(f"{chosen.out}: is a folder; expected the name of a WAV file to write")
     if not chosen.out.parent.is_dir():
         raise InputError(f"{chosen.out}: no such folder {chosen.out.parent}")
     waveform, rate = read_audio(chosen.prompt, max_seconds=MAX_PROMPT_SECONDS)

@@ -16,8 +16,8 @@ from configs.experiment import Experiment, differences, find_experiment
 from configs.trained import define_model
 from data_pipelines.loader import Batches, epoch_batches, gar_rows, nar_rows
 from data_pipelines.records import Dataset
+from ellav_jax.codec import load_codec_weights
 from ellav_jax.codec.quantizer import stack_codebooks
-from ellav_jax.codec.weights import read_weights
 from ellav_jax.errors import InputError
 from ellav_jax.files import read_json, write_json
 from ellav_jax.flops import gar_step_flops, nar_step_flops
@@ -119,8 +119,8 @@ def make_run(experiment: Experiment, dataset: Dataset, card: Card) -> Run:
 
 def _codebooks(dataset: Dataset) -> np.ndarray:
     """The codebooks of the data's codec, [Q, 1024, 128]. Raises InputError when its weights aren't at hand."""
-    name = dataset.info["codec"]["name"].removeprefix("encodec:")
-    weights = read_weights(name)
+    name = dataset.info["codec"]["name"]
+    weights = load_codec_weights(name)
     if weights.sha256 != dataset.info["codec"]["sha256"]:
         raise InputError(
             f"codec {name} has changed since {dataset.path} was prepared with it; prepare the data set again"

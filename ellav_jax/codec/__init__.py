@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ellav_jax.codec.codec import Codec
     from ellav_jax.codec.package_backend import PackageCodec
+    from ellav_jax.codec.weights import CodecWeights
 
 
 def load_codec(spec: str = "bundled") -> "Codec | PackageCodec":
@@ -15,16 +16,28 @@ def load_codec(spec: str = "bundled") -> "Codec | PackageCodec":
     Face id such as `facebook/encodec_24khz`. On torch: `encodec` (the encodec package with its official weights,
     fetched once), or `encodec:` before any of the above. Raises InputError when the weights are not there or don't fit.
     """
+    weights = load_codec_weights(spec)
+    if spec.partition(":")[0] == "encodec":
+        from ellav_jax.codec.package_backend import PackageCodec
+
+        return PackageCodec(weights)
+    import jax
+
+    from ellav_jax.codec.codec import Codec
+
+    size = {"lanes": 4, "chunk": 32} if jax.default_backend() == "cpu" else {"lanes": 16, "chunk": 300}
+    return Codec(weights, **size)
+
+
+def load_codec_weights(spec: str) -> "CodecWeights":
+    """The weights of the codec that `spec` names, as for `load_codec`; they keep that name. Raises InputError."""
     from ellav_jax.codec.weights import read_weights
 
     backend, separator, rest = spec.partition(":")
     if backend != "encodec":
-        import jax
+        return read_weights(spec)
+    if not separator:
+        from ellav_jax.codec.package_backend import fetch_official_weights
 
-        from ellav_jax.codec.codec import Codec
-
-        size = {"lanes": 4, "chunk": 32} if jax.default_backend() == "cpu" else {"lanes": 16, "chunk": 300}
-        return Codec(read_weights(spec), **size)
-    from ellav_jax.codec.package_backend import PackageCodec, fetch_official_weights
-
-    return PackageCodec(read_weights(rest if separator else str(fetch_official_weights()), name=spec))
+        rest = str(fetch_official_weights())
+    return read_weights(rest, name=spec)
