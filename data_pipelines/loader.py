@@ -183,10 +183,11 @@ class Batches:
         self._iterator.close()
 
 
-def epoch_batches(rows: Rows) -> Iterator[dict[str, np.ndarray]]:
-    """Epoch 0 once, in order, the last batch filled up with padding: for held-out evaluation on one process."""
+def epoch_batches(rows: Rows, *, process_index: int = 0, process_count: int = 1) -> Iterator[dict[str, np.ndarray]]:
+    """This process's part of epoch 0 once, in order, the last batch filled up with padding: for held-out evaluation."""
     batch_rows = rows.config.batch_rows
     for start in range(0, rows.plan.rows_per_epoch, batch_rows):
         stop = min(start + batch_rows, rows.plan.rows_per_epoch)
         batch = [rows[i] for i in range(start, stop)] + [rows.padding] * (batch_rows - (stop - start))
+        batch = batch[process_index::process_count]
         yield {name: np.stack([row[name] for row in batch]) for name in batch[0]}

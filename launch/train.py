@@ -102,12 +102,11 @@ def make_run(experiment: Experiment, dataset: Dataset, card: Card) -> Run:
     for split, plan in (("train", rows.plan), ("test", held_out[0].plan)):
         if plan.too_long:
             _say(f"{split}: {plan.too_long} of {len(plan.lengths_N)} utterances are longer than a row and left out")
+    process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     return Run(
         steps=make_steps(definition, sums, optimizer, mesh, rules),
-        batches=lambda next_row: Batches(
-            rows, next_row=next_row, process_index=jax.process_index(), process_count=jax.process_count()
-        ),
-        held_out=lambda: itertools.chain.from_iterable(epoch_batches(rows) for rows in held_out),
+        batches=lambda next_row: Batches(rows, next_row=next_row, **process),
+        held_out=lambda: itertools.chain.from_iterable(epoch_batches(rows, **process) for rows in held_out),
         flops=lambda lengths, targets: step_flops(model.transformer, lengths, targets),
         frames=_frames,
         frame_rate=dataset.info["codec"]["frame_rate"],

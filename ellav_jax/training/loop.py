@@ -53,6 +53,10 @@ class BatchSource(Protocol):
         """Global index of the row that the next batch begins with."""
         ...
 
+    def close(self) -> None:
+        """Ends what reads ahead."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
@@ -90,11 +94,15 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
     state, next_row = restored or (run.steps.init(key), 0)
     step = first = int(state["step"])
     run.say(f"{'resumed at' if restored else 'fresh start at'} step {step}, row {next_row}")
-    batches = run.batches(next_row)
     figures: dict[str, float] = {}
     window = Window()
 
-    with _stop_after_step() as stopping, closing(checkpoints), closing(writer):
+    with (
+        _stop_after_step() as stopping,
+        closing(checkpoints),
+        closing(writer),
+        closing(run.batches(next_row)) as batches,
+    ):
         while step < config.steps and not stopping.is_set():
             batch = next(batches)
             state, metrics = run.steps.train(state, global_batch(batch, run.batch_sharding), key)

@@ -181,6 +181,11 @@ def test_rows_that_do_not_divide_over_the_processes_are_refused(dataset):
 def test_held_out_batches_are_one_epoch_with_padding_behind(dataset):
     rows = gar_rows(dataset, "test", DataConfig(row_length=256, batch_rows=4), LayoutConfig())
     batches = list(epoch_batches(rows))
+    parts = [list(epoch_batches(rows, process_index=index, process_count=2)) for index in (0, 1)]
+    for whole, first, second in zip(batches, *parts, strict=True):
+        for name, array in whole.items():
+            np.testing.assert_array_equal(array[0::2], first[name])
+            np.testing.assert_array_equal(array[1::2], second[name])
     assert len(batches) == -(-rows.plan.rows_per_epoch // 4)
     assert all(batch["inputs"].shape == (4, 256) for batch in batches)
     assert sum(batch["loss_mask"].sum() for batch in batches) == sum(

@@ -22,6 +22,10 @@ class Source:
 
     def __init__(self, make, next_row, drawn, at_row):
         self.make, self.next_row, self.drawn, self.at_row = make, next_row, drawn, at_row
+        self.closed = False
+
+    def close(self):
+        self.closed = True
 
     def __iter__(self):
         return self
@@ -40,12 +44,17 @@ def run(tiny_steps, random_rows):
 
     def call(workdir, at_row=None, **choices):
         workdir.mkdir(exist_ok=True)
+
+        def source(next_row):
+            call.source = Source(random_rows, next_row, call.drawn, at_row or {})
+            return call.source
+
         config = TrainConfig(**{"log_every": 1, "evaluate_every": 3, "checkpoint_every": 100} | choices)
         return train(
             config,
             Run(
                 steps=tiny_steps.steps,
-                batches=lambda next_row: Source(random_rows, next_row, call.drawn, at_row or {}),
+                batches=source,
                 held_out=lambda: [random_rows(1000), random_rows(1001)],
                 flops=lambda lengths, targets: 1e6 * lengths.sum() + targets,
                 frames=lambda batch: int(batch["loss_mask"].sum()),
@@ -71,6 +80,7 @@ def test_a_resumed_run_continues_with_the_next_batch_and_is_bit_for_bit_the_undi
     run.drawn.clear()
     run(tmp_path / "parts", steps=3)
     assert run.drawn == rows[:3]
+    assert run.source.closed
     resumed = run(tmp_path / "parts", steps=8)
     assert run.drawn == rows
     assert "resumed at step 3, row 6" in run.said
