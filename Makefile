@@ -1,14 +1,14 @@
 # make demo and make test set everything up themselves, in .venv, from the lock files.
 PYTHON ?= python3.11
 BIN := .venv/bin
-# On CPUs large buffers are allocated anew in every step; huge pages make that several times cheaper (docs/performance.md).
+# On CPUs, large buffers are allocated anew in every step: huge pages spare most of the page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: help venv demo test test-slow lint format clean
 
 help:
 	@echo "make venv       the environment for everything below, in .venv"
-	@echo "make demo       bundled speech -> data set -> GAR and NAR -> demo/index.html (about 15 minutes on 2 cores)"
+	@echo "make demo       bundled speech -> data set -> GAR and NAR -> demo/index.html (about 12 minutes on 2 cores)"
 	@echo "make test       the tests, under 10 minutes on 2 cores"
 	@echo "make test-slow  random kills and long runs, under 45 minutes"
 	@echo "make lint       ruff, lint and format"
