@@ -173,9 +173,8 @@ def _is_trained(workdir: Path, experiment: Experiment, dataset: Dataset) -> bool
         card = read_card(checkpoint)
     except InputError:
         return False
-    now = {"experiment": experiment.to_json(), "frontend": dataclasses.asdict(dataset.frontend)}
-    now["codec"] = {key: dataset.info["codec"][key] for key in ("name", "sha256")}
-    return int(checkpoint.name) == experiment.train.steps and not differences(card, now)
+    ended = int(checkpoint.name) == experiment.train.steps
+    return ended and not differences(card, train.make_card(experiment, dataset))
 
 
 def _summary(page: Path, notes: Notes) -> str:

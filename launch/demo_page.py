@@ -18,7 +18,7 @@ from ellav_jax.evaluation.figures import Curves, Spoken
 from ellav_jax.evaluation.page import Clip, Page, Sentence
 from ellav_jax.evaluation.teacher_forced import teacher_forced
 from ellav_jax.synthesis.sampling import SamplingConfig
-from ellav_jax.synthesis.synthesizer import PhoneLimits, Prompt, Synthesizer, TrainedModel
+from ellav_jax.synthesis.synthesizer import Prompt, Synthesizer, TrainedModel
 from ellav_jax.training.checkpoint import find_checkpoint, read_card
 from ellav_jax.training.metrics import read_metrics
 from launch.synthesize import load_synthesizer
@@ -39,7 +39,7 @@ def describe_demo(
 
     Raises InputError when one of the clips is not in the data set.
     """
-    synthesizer = load_synthesizer(out / "gar", out / "nar", None, PhoneLimits())
+    synthesizer = load_synthesizer(out / "gar", out / "nar")
     waveform_S, rate = read_audio(prompt.audio)
     voice = synthesizer.prompt(waveform_S, rate, prompt.text)
     given = Clip("Prompt", f"held out, the voice to take: “{prompt.text}”", waveform_S, rate)
@@ -151,9 +151,8 @@ def _model(workdir: Path, trained: TrainedModel) -> str:
     checkpoint = find_checkpoint(workdir)
     experiment: Experiment = from_json(read_card(checkpoint)["experiment"], str(checkpoint))
     size, data = experiment.model.transformer, experiment.data
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(trained.params))
     return (
-        f"{parameters / 1e6:.1f} M parameters, {size.num_layers} layers of width {size.width}; "
+        f"{trained.definition.num_parameters / 1e6:.1f} M parameters, {size.num_layers} layers of width {size.width}; "
         f"{checkpoint.name} steps of {data.batch_rows} × {data.row_length} positions, {size.dtype}"
     )
 

@@ -71,11 +71,16 @@ def start(experiment: Experiment, dataset: Dataset, workdir: Path) -> dict[str, 
     """
     if "test" not in dataset.splits or "train" not in dataset.splits:
         raise InputError(f"{dataset.path}: training wants splits train and test; it has {', '.join(dataset.splits)}")
-    codec = {key: dataset.info["codec"][key] for key in ("name", "sha256")}
-    card = {"experiment": experiment.to_json(), "frontend": dataclasses.asdict(dataset.frontend), "codec": codec}
+    card = make_card(experiment, dataset)
     run = make_run(experiment, dataset, card)
     _claim(workdir, card, dataset)
     return train(experiment.train, run, workdir)
+
+
+def make_card(experiment: Experiment, dataset: Dataset) -> Card:
+    """What every checkpoint of a run of `experiment` on `dataset` carries."""
+    codec = {key: dataset.info["codec"][key] for key in ("name", "sha256")}
+    return {"experiment": experiment.to_json(), "frontend": dataclasses.asdict(dataset.frontend), "codec": codec}
 
 
 def make_run(experiment: Experiment, dataset: Dataset, card: Card) -> Run:
@@ -93,9 +98,8 @@ def make_run(experiment: Experiment, dataset: Dataset, card: Card) -> Run:
         held_out = [nar_rows(dataset, "test", data, layout, model, stage) for stage in range(2, NUM_LAYERS + 1)]
     optimizer = make_optimizer(experiment.train.optimizer, experiment.train.steps, definition.axes)
     sums, step_flops = (gar_sums, gar_step_flops) if experiment.kind == "gar" else (nar_sums, nar_step_flops)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(definition.shapes))
     _say(
-        f"{experiment.kind}: {parameters / 1e6:.1f} M parameters on {mesh.devices.size} × "
+        f"{experiment.kind}: {definition.num_parameters / 1e6:.1f} M parameters on {mesh.devices.size} × "
         f"{mesh.devices.flat[0].device_kind}; "
         f"{rows.plan.rows_per_epoch} rows an epoch, {rows.plan.fill:.1%} full"
     )

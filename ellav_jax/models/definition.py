@@ -36,6 +36,11 @@ class ModelDefinition:
         axes = jax.tree.map(axes_of, state, is_leaf=lambda x: isinstance(x, nnx.Variable))
         return cls(graph, nnx.to_pure_dict(state), nnx.to_pure_dict(axes), make)
 
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the parameters are."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.shapes))
+
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters; to be jitted with the shardings wanted."""
         return nnx.to_pure_dict(nnx.state(self.make(key)))

@@ -1,5 +1,6 @@
 """The demo: what it refuses at once, and (slow) the whole of it, interrupted, continued and reused."""
 
+import contextlib
 import json
 import os
 import signal
@@ -112,13 +113,10 @@ def test_times_of_interrupted_parts_add_up_and_a_part_made_anew_counts_anew(tmp_
     def work(seconds: float, interrupted: bool = False) -> float:
         notes = Notes(tmp_path)
         notes.page = {"source": "old"}
-        try:
-            with notes.timed("gar"):
-                time.sleep(seconds)
-                if interrupted:
-                    raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            pass
+        with contextlib.suppress(KeyboardInterrupt), notes.timed("gar"):
+            time.sleep(seconds)
+            if interrupted:
+                raise KeyboardInterrupt
         again = Notes(tmp_path)
         assert again.page is None
         return again.seconds["gar"]
