@@ -11,7 +11,7 @@ from data_pipelines.packing import PackingPlan
 from data_pipelines.records import Dataset, Record
 from ellav_jax.errors import InputError
 from ellav_jax.hybrid_sequence import LayoutConfig, advance_durations, build_sequence, restore_durations
-from ellav_jax.models.nar import NUM_LAYERS, NarConfig
+from ellav_jax.models.nar import NUM_LAYERS, NarConfig, nar_segment
 from ellav_jax.vocabulary import PAD, Vocabulary
 
 _MANY_EPOCHS = 1 << 32  # rows are endless; Grain asks for a length
@@ -111,23 +111,12 @@ def nar_rows(
 
     def segment(record: Record, epoch: int) -> dict[str, np.ndarray]:
         drawn, prompt = draw_stage_and_prompt(record, config.seed, epoch, max_prompt_frames)
-        layer = stage or drawn
         # The phone track that synthesis will have: durations as they come back from the sequence.
         durations_N = restore_durations(
             advance_durations(record.durations_N, layout.local_advance), layout.local_advance
         )
-        n = record.num_phones
-        at_L = np.arange(n + record.num_frames)
-        codes_Lx8 = np.zeros((len(at_L), NUM_LAYERS), np.int32)
-        codes_Lx8[n:] = record.codes_Tx8
-        return {
-            "phones": np.concatenate([record.phones_N, np.repeat(record.phones_N, durations_N)]),
-            "is_frame": at_L >= n,
-            "codes": codes_Lx8,
-            "known": np.where(at_L < n, 0, np.where(at_L < n + prompt, NUM_LAYERS, layer - 1)),
-            "stage": np.full(len(at_L), layer, np.int32),
-            "loss_mask": at_L >= n + prompt,
-        }
+        arrays = nar_segment(record.phones_N, durations_N, record.codes_Tx8, prompt, stage or drawn)
+        return arrays | {"loss_mask": np.arange(len(arrays["stage"])) >= record.num_phones + prompt}
 
     return Rows(dataset.records(split), np.add(*dataset.lengths(split)), config, padding, segment)
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from ellav_jax.models.codebook_init import codebook_embeddings
@@ -52,6 +53,26 @@ class NarInputs:
 
 
 jax.tree_util.register_dataclass(NarInputs)
+
+
+def nar_segment(
+    phones_N: np.ndarray, durations_N: np.ndarray, codes_Tx8: np.ndarray, prompt_frames: int, stage: int
+) -> dict[str, np.ndarray]:
+    """One segment, n phones and then T frames: the arrays of `NarInputs` [n + T] but segment_ids and positions.
+
+    durations_N: frames of each phone, summing to T. Training and synthesis lay their rows out by this one function.
+    """
+    n = len(phones_N)
+    at_L = np.arange(n + len(codes_Tx8))
+    codes_Lx8 = np.zeros((len(at_L), NUM_LAYERS), np.int32)
+    codes_Lx8[n:] = codes_Tx8
+    return {
+        "phones": np.concatenate([phones_N, np.repeat(phones_N, durations_N)]).astype(np.int32),
+        "is_frame": at_L >= n,
+        "codes": codes_Lx8,
+        "known": np.where(at_L < n, 0, np.where(at_L < n + prompt_frames, NUM_LAYERS, stage - 1)).astype(np.int32),
+        "stage": np.full(len(at_L), stage, np.int32),
+    }
 
 
 class Nar(nnx.Module):

@@ -17,7 +17,7 @@ from ellav_jax.frontend.frontend import Frontend
 from ellav_jax.frontend.inventory import SIL
 from ellav_jax.hybrid_sequence import LayoutConfig, decoding_prefix, restore_durations
 from ellav_jax.models.definition import ModelDefinition, Params
-from ellav_jax.models.nar import NUM_LAYERS, NarInputs
+from ellav_jax.models.nar import NUM_LAYERS, NarInputs, nar_segment
 from ellav_jax.resampling import resample
 from ellav_jax.synthesis.decode import GarRequest, decode_gar, decode_nar
 from ellav_jax.synthesis.sampling import SamplingConfig
@@ -189,18 +189,15 @@ class Synthesizer:
         """→ codes [T, 8] of prompt and speech."""
         n, given = len(phones), len(prompt.codes_Tx8)
         length = n + given + len(codes_T)
-        codes_Lx8 = np.zeros((round_up(length, 256), NUM_LAYERS), np.int32)
-        codes_Lx8[n : n + given] = prompt.codes_Tx8
-        codes_Lx8[n + given : length, 0] = codes_T
-        at_L = np.arange(len(codes_Lx8))
+        codes_Tx8 = np.zeros((given + len(codes_T), NUM_LAYERS), np.int32)
+        codes_Tx8[:given] = prompt.codes_Tx8
+        codes_Tx8[given:, 0] = codes_T
+        arrays = nar_segment(phones, durations, codes_Tx8, given, stage=2)
+        arrays |= {"segment_ids": np.ones(length, np.int32), "positions": np.arange(length, dtype=np.int32)}
+        room = round_up(length, 256) - length
+        # Padding of zeros: segment id 0, no frames, nothing known.
         inputs = NarInputs(
-            phones=np.pad(np.concatenate([phones, np.repeat(phones, durations)]), (0, len(at_L) - length)),
-            is_frame=(at_L >= n) & (at_L < length),
-            codes=codes_Lx8,
-            known=np.where((at_L >= n) & (at_L < n + given), NUM_LAYERS, 1),
-            stage=np.full(len(at_L), 2, np.int32),
-            segment_ids=(at_L < length).astype(np.int32),
-            positions=at_L,
+            **{name: np.pad(array, ((0, room),) + ((0, 0),) * (array.ndim - 1)) for name, array in arrays.items()}
         )
         codes_BxLx8 = decode_nar(
             self.nar.definition, self.nar.params, jax.tree.map(lambda a: jnp.asarray(a)[None], inputs)
