@@ -7,7 +7,9 @@ from setuptools import find_packages, setup
 FLOORS = ["ellav_jax", "configs", "data_pipelines", "launch"]
 TORCH = ["torch>=2.4", "encodec>=0.1.1", "transformers>=4.44"]
 REPORT = ["matplotlib>=3.9"]
-TEST = ["pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "ruff>=0.12", *TORCH, *REPORT]
+BEAM = ["apache-beam>=2.70"]
+TENSORFLOW = ["tensorflow-cpu>=2.19"]
+TEST = ["pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "ruff>=0.12", *TORCH, *REPORT, *BEAM, *TENSORFLOW]
 
 setup(
     name="ellav-jax",
@@ -44,7 +46,7 @@ setup(
         "tensorboardX>=2.6",
         "tyro>=1.0",
     ],
-    extras_require={"torch": TORCH, "report": REPORT, "test": TEST},
+    extras_require={"torch": TORCH, "report": REPORT, "beam": BEAM, "test": TEST},
     entry_points={"console_scripts": ["ellav = launch.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3.11",

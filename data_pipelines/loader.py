@@ -3,8 +3,10 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import grain
+import jax
 import numpy as np
 
 from data_pipelines.packing import PackingPlan
@@ -14,18 +16,19 @@ from ellav_jax.hybrid_sequence import LayoutConfig, advance_durations, build_seq
 from ellav_jax.models.nar import NUM_LAYERS, NarConfig, nar_segment
 from ellav_jax.vocabulary import PAD, Vocabulary
 
-_MANY_EPOCHS = 1 << 32  # rows are endless; Grain asks for a length
+_ENDLESS = 1 << 62  # Grain asks for a length
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """How rows and batches are made.
 
-    row_length: positions of a row; utterances that do not fit are counted and left out.
+    row_length: positions of a row; utterances that do not fit are counted and left out. The default is for utterances of
+    up to 25 s: rows of 4096 can be more than 99 % full of them, rows of 2048 only to 83 %.
     batch_rows: rows of a global batch, over all processes.
     """
 
-    row_length: int = 2048
+    row_length: int = 4096
     batch_rows: int = 8
     seed: int = 0
 
@@ -33,6 +36,16 @@ class DataConfig:
         for name, least in (("row_length", 1), ("batch_rows", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be {least} or more, got {getattr(self, name)}")
+
+
+class EndlessRows(Protocol):
+    """Random access to endless rows: those of one split, or a mixture of them."""
+
+    config: DataConfig
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
 
 
 class Rows:
@@ -57,15 +70,22 @@ class Rows:
         self._segment = segment
 
     def __len__(self) -> int:
-        return self.plan.rows_per_epoch * _MANY_EPOCHS
+        return _ENDLESS
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         epoch, utterances = self.plan.row(index)
         row = {name: array.copy() for name, array in self.padding.items()}
         start = 0
         for segment_id, utterance in enumerate(utterances.tolist(), start=1):
-            stop = start + int(self.plan.lengths_N[utterance])
-            for name, array in self._segment(self._records[utterance], epoch).items():
+            record = self._records[utterance]
+            arrays = self._segment(record, epoch)
+            stop = start + len(arrays["loss_mask"])
+            if stop - start != self.plan.lengths_N[utterance]:
+                raise InputError(
+                    f"{record.id}: {stop - start} positions, lengths.npz says {self.plan.lengths_N[utterance]}; "
+                    "prepare the data set again"
+                )
+            for name, array in arrays.items():
                 row[name][start:stop] = array
             row["segment_ids"][start:stop] = segment_id
             row["positions"][start:stop] = np.arange(stop - start)
@@ -126,57 +146,76 @@ def draw_stage_and_prompt(record: Record, seed: int, epoch: int, max_prompt_fram
 
     A function of (seed, epoch, utterance id) alone, so neither packing nor mesh changes it. The last phone is no prompt.
     """
-    digest = hashlib.sha256(record.id.encode()).digest()
-    rng = np.random.default_rng([seed, epoch, int.from_bytes(digest[:8], "little")])
-    stage = int(rng.integers(2, NUM_LAYERS + 1))
-    limit = rng.uniform(0, max_prompt_frames)
+    # A hash is a generator of random bits that no library's next version changes, and cheap to seed.
+    digest = hashlib.sha256(f"{seed} {epoch} {record.id}".encode()).digest()
+    first, second = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
+    stage = 2 + first % (NUM_LAYERS - 1)
+    limit = max_prompt_frames * second / 2**64
     boundaries = np.cumsum(record.durations_N[:-1])
     return stage, int(boundaries[boundaries <= limit].max(initial=0))
 
 
-class Batches:
-    """This process's part of each global batch, in order, read ahead by threads.
+def own_rows(sharding: jax.sharding.NamedSharding, batch_rows: int) -> np.ndarray:
+    """Which rows of a global batch lie on this process's devices, in order, as `global_batch` wants them.
 
-    Its state is one number, the global index of the row that the next batch begins with: the same on every process, and
-    good for any number of them.
+    A mesh that splits something else than rows over processes gives several processes the same ones.
+    """
+    slices = sharding.addressable_devices_indices_map((batch_rows,)).values()
+    return np.unique(np.concatenate([np.arange(batch_rows)[rows] for (rows,) in slices]))
+
+
+class Batches:
+    """This process's rows of each global batch, in order, read ahead by threads.
+
+    Global batch b is rows b · batch_rows … (b + 1) · batch_rows − 1 in this order, whichever process has which of them
+    (`own`: places in the batch; all if not given). Its state is one number, the global index of the row that the next
+    batch begins with: the same on every process, and good for any number of them.
     """
 
-    def __init__(self, rows: Rows, *, next_row: int = 0, process_index: int = 0, process_count: int = 1):
-        if rows.config.batch_rows % process_count:
-            raise InputError(
-                f"--data.batch-rows {rows.config.batch_rows} must be a multiple of {process_count} processes"
-            )
+    def __init__(self, rows: EndlessRows, *, next_row: int = 0, own: Sequence[int] | np.ndarray | None = None):
         self.rows = rows
-        self._iterator = grain.experimental.ElasticIterator(
-            grain.MapDataset.source(rows),
-            rows.config.batch_rows,
-            grain.sharding.ShardOptions(process_index, process_count),
-            read_options=grain.ReadOptions(num_threads=2, prefetch_buffer_size=4),
-        )
-        self._iterator.set_state({"global_next_index": next_row})
+        self.next_row = next_row
+        """Global index of the row that the next batch begins with."""
+        own = range(rows.config.batch_rows) if own is None else own
+        dataset = grain.MapDataset.source(_Strided(rows, next_row, own)).batch(len(own))
+        # Threads share one interpreter: the second gains little on a local disk, and hides the wait for a remote one.
+        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+        self._iterator = iter(dataset.to_iter_dataset(options))
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
 
     def __next__(self) -> dict[str, np.ndarray]:
-        """Arrays [batch_rows / processes, row_length, …]."""
-        return next(self._iterator)
-
-    @property
-    def next_row(self) -> int:
-        """Global index of the row that the next batch begins with."""
-        return self._iterator.get_state()["global_next_index"]
+        """Arrays [own rows, row_length, …]."""
+        batch = next(self._iterator)
+        self.next_row += self.rows.config.batch_rows
+        return batch
 
     def close(self) -> None:
         """Ends the reading threads."""
         self._iterator.close()
 
 
-def epoch_batches(rows: Rows, *, process_index: int = 0, process_count: int = 1) -> Iterator[dict[str, np.ndarray]]:
-    """This process's part of epoch 0 once, in order, the last batch filled up with padding: for held-out evaluation."""
+class _Strided:
+    """The rows at places `own` of each batch from `next_row` on, one behind the other."""
+
+    def __init__(self, rows: EndlessRows, next_row: int, own: Sequence[int] | np.ndarray):
+        self._rows, self._next_row, self._own = rows, next_row, [int(place) for place in own]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        batch, place = divmod(index, len(self._own))
+        return self._rows[self._next_row + batch * self._rows.config.batch_rows + self._own[place]]
+
+
+def epoch_batches(rows: Rows, own: Sequence[int] | np.ndarray | None = None) -> Iterator[dict[str, np.ndarray]]:
+    """This process's rows (as in `Batches`) of epoch 0 once, in order, the last batch filled up with padding: for
+    held-out evaluation."""
     batch_rows = rows.config.batch_rows
+    places = range(batch_rows) if own is None else own
     for start in range(0, rows.plan.rows_per_epoch, batch_rows):
-        stop = min(start + batch_rows, rows.plan.rows_per_epoch)
-        batch = [rows[i] for i in range(start, stop)] + [rows.padding] * (batch_rows - (stop - start))
-        batch = batch[process_index::process_count]
+        indices = [start + int(place) for place in places]
+        batch = [rows[index] if index < rows.plan.rows_per_epoch else rows.padding for index in indices]
         yield {name: np.stack([row[name] for row in batch]) for name in batch[0]}

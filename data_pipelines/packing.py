@@ -4,11 +4,13 @@ The plan is made of row *shapes* (the lengths that stand in a row), found once f
 the utterances of a length are permuted among its places and the rows shuffled. So the number of rows an epoch is constant,
 and index → (epoch, row) → utterances needs no state: random access, exact resume and any number of processes follow.
 Histogram packing is in the manner of Krell et al. 2021, "Efficient Sequence Packing without Cross-contamination" (SPFHP).
+
+Processes that share a run must make the same plan, on any machine and with any NumPy. So random bits are those of a bit
+generator (NumPy promises that they stay; it does not for `permutation` and the like), and all sorts are stable.
 """
 
 import bisect
-import dataclasses
-import functools
+import threading
 
 import numpy as np
 
@@ -18,13 +20,14 @@ from ellav_jax.errors import InputError
 def pack_histogram(lengths_N: np.ndarray, row_length: int) -> list[tuple[tuple[int, ...], int]]:
     """Shapes of rows and how many rows have each, longest lengths first, each put where it leaves the least room.
 
-    Works on counts of equal lengths, so its time depends on the number of distinct lengths and not on that of utterances.
-    Every length must fit a row.
+    Best-fit decreasing on counts of equal lengths: its time depends on the number of distinct lengths and not on that of
+    utterances. Every length must fit a row.
     """
-    lengths, counts = np.unique(lengths_N, return_counts=True)
+    counts_L = np.bincount(lengths_N, minlength=1)
     open_rows: dict[int, list[tuple[tuple[int, ...], int]]] = {}  # room left → shapes with that room
     rooms: list[int] = []  # its keys, sorted
-    for length, count in zip(lengths[::-1].tolist(), counts[::-1].tolist(), strict=True):
+    for length in np.flatnonzero(counts_L)[::-1].tolist():
+        count = int(counts_L[length])
         placed: list[tuple[tuple[int, ...], int]] = []
         while count:
             at = bisect.bisect_left(rooms, length)
@@ -53,63 +56,62 @@ def _open(open_rows: dict, rooms: list[int], room: int, shape: tuple[int, ...], 
     open_rows[room].append((shape, rows))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class PackingPlan:
-    """Rows of `row_length` positions over utterances of lengths_N [N] positions.
+    """Rows of `row_length` positions over utterances of lengths_N (int32 [N]) positions each. Safe in threads.
 
-    Utterances longer than a row are left out, counted in `too_long` and never cut. Raises InputError if none fits.
+    rows_per_epoch: rows in each epoch. too_long: utterances longer than a row; they are left out, never cut.
+    fill: share of the rows' positions that carry an utterance.
+    Raises InputError if no utterance fits a row.
     """
 
-    lengths_N: np.ndarray
-    row_length: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        if not np.any(self.lengths_N <= self.row_length):
-            shortest = int(self.lengths_N.min()) if len(self.lengths_N) else 0
+    def __init__(self, lengths_N: np.ndarray, row_length: int, seed: int):
+        fits_N = lengths_N <= row_length
+        # Indices are int32: 2 billion utterances would be 800 years of speech.
+        self._fitting_P = np.flatnonzero(fits_N).astype(np.int32)
+        if not len(self._fitting_P):
+            shortest = int(lengths_N.min()) if len(lengths_N) else 0
             raise InputError(
-                f"no utterance fits a row of {self.row_length} positions (the shortest of {len(self.lengths_N)} has "
+                f"no utterance fits a row of {row_length} positions (the shortest of {len(lengths_N)} has "
                 f"{shortest}); raise --data.row-length"
             )
-
-    @functools.cached_property
-    def too_long(self) -> int:
-        """How many utterances do not fit a row."""
-        return int(np.sum(self.lengths_N > self.row_length))
-
-    @functools.cached_property
-    def _ends_R(self) -> np.ndarray:
-        return np.cumsum([len(shape) for shape, rows in self._shapes for _ in range(rows)])
-
-    @functools.cached_property
-    def _shapes(self) -> list[tuple[tuple[int, ...], int]]:
-        return pack_histogram(self.lengths_N[self.lengths_N <= self.row_length], self.row_length)
-
-    @functools.cached_property
-    def rows_per_epoch(self) -> int:
-        """Rows in each epoch."""
-        return sum(rows for _, rows in self._shapes)
-
-    @property
-    def fill(self) -> float:
-        """Share of the rows' positions that carry an utterance."""
-        used = self.lengths_N[self.lengths_N <= self.row_length].sum()
-        return float(used) / (self.rows_per_epoch * self.row_length)
-
-    @functools.lru_cache(maxsize=2)  # noqa: B019 (a plan lives as long as its run; two epochs meet at a boundary)
-    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """→ utterances [N] in the order of the shapes' places, and the order of rows [R]."""
-        rng = np.random.default_rng([self.seed, epoch])
-        places = np.concatenate([np.tile(shape, rows) for shape, rows in self._shapes])
-        utterances = np.empty(len(places), np.int64)
-        # Stable sorts bring equal lengths together on both sides; the shuffle first makes which one meets which random.
-        shuffled = rng.permutation(np.flatnonzero(self.lengths_N <= self.row_length))
-        utterances[np.argsort(places, kind="stable")] = shuffled[np.argsort(self.lengths_N[shuffled], kind="stable")]
-        return utterances, rng.permutation(self.rows_per_epoch)
+        self.lengths_N, self.row_length, self.seed = lengths_N, row_length, seed
+        self.too_long = len(lengths_N) - len(self._fitting_P)
+        shapes = pack_histogram(lengths_N[fits_N], row_length)
+        rows_S = np.array([rows for _, rows in shapes])
+        self.rows_per_epoch = int(rows_S.sum())
+        self._ends_R = np.cumsum(np.repeat([len(shape) for shape, _ in shapes], rows_S), dtype=np.int32)
+        # The rows' places, one behind the other, in order of length: where an epoch's utterances, in that order, go.
+        # NumPy's stable sort takes linear time for 16 bits.
+        dtype = np.uint16 if row_length < 1 << 16 else np.int32
+        lengths_P = np.concatenate([np.tile(np.array(shape, dtype), rows) for shape, rows in shapes])
+        self._places_P = np.argsort(lengths_P, kind="stable").astype(np.int32)
+        self.fill = int(lengths_P.sum(dtype=np.int64)) / (self.rows_per_epoch * row_length)
+        self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._lock = threading.Lock()
 
     def row(self, index: int) -> tuple[int, np.ndarray]:
-        """Row `index` of the endless sequence of epochs → (epoch, indices of its utterances)."""
+        """Row `index` of the endless sequence of epochs → (epoch, indices of its utterances, int32)."""
         epoch, place = divmod(index, self.rows_per_epoch)
-        utterances, order = self._epoch(epoch)
-        row = order[place]
-        return epoch, utterances[self._ends_R[row - 1] if row else 0 : self._ends_R[row]]
+        utterances_P, order_R = self._epoch(epoch)
+        row = order_R[place]
+        return epoch, utterances_P[self._ends_R[row - 1] if row else 0 : self._ends_R[row]]
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """→ utterances in the order of the rows' places [P], and the order of rows [R]."""
+        # Threads that meet at the beginning of an epoch must not each permute millions of utterances.
+        with self._lock:
+            if epoch not in self._epochs:
+                for old in [*self._epochs][:-1]:  # two epochs meet at a boundary
+                    del self._epochs[old]
+                self._epochs[epoch] = self._permute(epoch)
+            return self._epochs[epoch]
+
+    def _permute(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        random_bits = np.random.PCG64(np.random.SeedSequence([self.seed, epoch])).random_raw
+        # Sorted by length and, within a length, by random bits.
+        length_bits = self.row_length.bit_length()
+        keys_P = random_bits(len(self._fitting_P)) >> np.uint64(length_bits)
+        keys_P |= self.lengths_N[self._fitting_P].astype(np.uint64) << np.uint64(64 - length_bits)
+        utterances_P = np.empty_like(self._fitting_P)
+        utterances_P[self._places_P] = self._fitting_P[np.argsort(keys_P, kind="stable")]
+        return utterances_P, np.argsort(random_bits(self.rows_per_epoch), kind="stable").astype(np.int32)

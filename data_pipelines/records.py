@@ -114,41 +114,53 @@ def shard_of(utterance_id: str, shards: int) -> int:
     return int.from_bytes(hashlib.sha256(utterance_id.encode()).digest()[:8], "big") % shards
 
 
-class ShardWriter:
-    """Writes one split as `shards` ArrayRecord files into `folder`; they are whole once `close` has returned."""
+class ShardFile:
+    """Writes one shard, an ArrayRecord file; it is whole once `close` has returned."""
 
-    def __init__(self, folder: Path, split: str, shards: int):
-        self._paths = [folder / f"{split}-{i:05d}-of-{shards:05d}.array_record" for i in range(shards)]
-        self._writers = [ArrayRecordWriter(str(path), "group_size:1") for path in self._paths]
-        self._lengths: list[list[tuple[str, int, int]]] = [[] for _ in range(shards)]
+    def __init__(self, path: Path):
+        self._path = path
+        self._writer = ArrayRecordWriter(str(path), "group_size:1")
+        self._entries: list[tuple[str, int, int]] = []
+        self._speakers: set[str] = set()
 
     def write(self, record: Record) -> None:
-        """Appends the record to the shard that its id asks for. Raises OSError when the disk is full."""
-        shard = shard_of(record.id, len(self._writers))
-        with _array_record_errors(self._paths[shard]):
-            self._writers[shard].write(record.to_bytes())
-        self._lengths[shard].append((record.id, record.num_phones, record.num_frames))
+        """Appends the record. Raises OSError when the disk is full."""
+        with _array_record_errors(self._path):
+            self._writer.write(record.to_bytes())
+        self._entries.append((record.id, record.num_phones, record.num_frames))
+        self._speakers.add(record.speaker)
 
-    def close(self) -> list[dict[str, Any]]:
-        """Flushes all shards to the disk; returns their lines in dataset.json. Raises OSError when the disk is full."""
-        shards = []
-        for path, writer, lengths in zip(self._paths, self._writers, self._lengths, strict=True):
-            with _array_record_errors(path):
-                writer.close()
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-            shards.append({"file": path.name, "records": len(lengths), "bytes": path.stat().st_size})
-        return shards
+    def close(self) -> "ShardContents":
+        """Flushes the shard to the disk. Raises OSError when the disk is full."""
+        with _array_record_errors(self._path):
+            self._writer.close()
+        with open(self._path, "rb") as file:
+            os.fsync(file.fileno())
+        return ShardContents(
+            file=self._path.name,
+            bytes=self._path.stat().st_size,
+            ids_N=np.array([entry[0].encode() for entry in self._entries], dtype=np.bytes_),
+            phones_N=np.array([entry[1] for entry in self._entries], dtype=np.int32),
+            frames_N=np.array([entry[2] for entry in self._entries], dtype=np.int32),
+            speakers=frozenset(self._speakers),
+        )
 
-    @property
-    def lengths(self) -> dict[str, np.ndarray]:
-        """`ids` (UTF-8 bytes [N]), `phones` and `frames` (int32 [N]) in the order of the shards' entries."""
-        rows = [row for shard in self._lengths for row in shard]
-        return {
-            "ids": np.array([row[0].encode() for row in rows], dtype=np.bytes_),
-            "phones": np.array([row[1] for row in rows], dtype=np.int32),
-            "frames": np.array([row[2] for row in rows], dtype=np.int32),
-        }
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ShardContents:
+    """What a shard holds: ids_N (UTF-8 bytes), phones_N and frames_N (int32) of its entries, in their order."""
+
+    file: str
+    bytes: int
+    ids_N: np.ndarray
+    phones_N: np.ndarray
+    frames_N: np.ndarray
+    speakers: frozenset[str]
+
+
+def shard_name(split: str, shard: int, shards: int) -> str:
+    """File name of a shard."""
+    return f"{split}-{shard:05d}-of-{shards:05d}.array_record"
 
 
 class RecordSource:
@@ -228,9 +240,19 @@ class Dataset:
         return self._lengths[f"{split}/phones"], self._lengths[f"{split}/frames"]
 
     def ids(self, split: str) -> list[str]:
-        """Utterance ids of `split`, in the order of `records(split)`."""
+        """Utterance ids of `split`, in the order of `records(split)`. They are read here, not kept: they can be many."""
         self._split(split)
-        return [utterance_id.decode() for utterance_id in self._lengths[f"{split}/ids"]]
+        with _open_lengths(self.path / "lengths.npz") as file:
+            return [utterance_id.decode() for utterance_id in file[f"{split}/ids"].tolist()]
+
+    def digest(self, split: str) -> str:
+        """SHA-256 of ids and lengths of `split`, in order: two data sets that share it have the same entries' numbers."""
+        digest = hashlib.sha256()
+        with _open_lengths(self.path / "lengths.npz") as file:
+            digest.update(file[f"{split}/ids"])
+        for lengths_N in self.lengths(split):
+            digest.update(lengths_N)
+        return digest.hexdigest()
 
     def _split(self, split: str) -> Mapping[str, Any]:
         if split not in self.info["splits"]:
@@ -262,22 +284,48 @@ def _check_shard(path: Path, size: int) -> None:
 
 
 def _read_lengths(path: Path, splits: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Phones and frames of each split; of the ids, ten times as large, only the number is looked at."""
+    lengths = {}
+    with _open_lengths(path) as file:
+        for split, description in splits.items():
+            for name, dtype in (("ids", np.bytes_), ("phones", np.int32), ("frames", np.int32)):
+                key = f"{split}/{name}"
+                if (entries := _entries(file, key, dtype)) != description["utterances"]:
+                    raise InputError(
+                        f"{path}: {entries} entries in {key}, dataset.json says {description['utterances']}; "
+                        f"prepare the data set again"
+                    )
+                if name != "ids":
+                    lengths[key] = file[key]
+    return lengths
+
+
+def _entries(file: np.lib.npyio.NpzFile, key: str, dtype: type[np.generic]) -> int:
+    """Length of an array in an open .npz, from its head alone; 0 where it is missing."""
+    if key not in file:
+        return 0
+    with file.zip.open(f"{key}.npy") as member:
+        np.lib.format.read_magic(member)
+        shape, _, found = np.lib.format.read_array_header_1_0(member)
+    if not np.issubdtype(found, dtype) or len(shape) != 1:
+        raise ValueError(f"{key} is {found} {list(shape)}, expected {dtype.__name__} [N], nothing pickled")
+    return shape[0]
+
+
+@contextlib.contextmanager
+def _open_lengths(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            lengths = {name: file[name] for name in file.files}
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("not an .npz file")
+        with file:
+            yield file
     except FileNotFoundError:
         raise InputError(f"{path}: missing; copy it again or prepare the data set again") from None
+    except InputError:  # a ValueError itself
+        raise
     except (zipfile.BadZipFile, ValueError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: damaged ({error}); copy it again or prepare the data set again") from None
-    for split, description in splits.items():
-        for name in ("ids", "phones", "frames"):
-            found = len(lengths.get(f"{split}/{name}", ()))
-            if found != description["utterances"]:
-                raise InputError(
-                    f"{path}: {found} entries in {split}/{name}, dataset.json says {description['utterances']}; "
-                    f"prepare the data set again"
-                )
-    return lengths
 
 
 @contextlib.contextmanager

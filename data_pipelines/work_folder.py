@@ -1,10 +1,12 @@
 """Unfinished work of `ellav prepare`: what is done stays done, whatever ends the process.
 
-OUT/.prepare holds `settings.json` (what is being made), one file for each finished chunk of utterances (their records
-and rejections, written atomically), a lock, and the finished parts until all of them can move to OUT. Chunks follow
-each other in the order of the corpus, so the number of utterances in them is where to continue.
+OUT/.prepare holds `settings.json` (what is being made), the listing of the corpus, one chunk for each finished group of
+utterances (written atomically, in any order, by any engine), a lock, and the finished parts until all of them can move
+to OUT. Which chunks are there says what is left to do.
 """
 
+import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -22,15 +24,71 @@ from ellav_jax.errors import InputError
 from ellav_jax.files import read_json, write_bytes, write_json
 
 
+def listing_path(work: Path) -> Path:
+    """The listing inside a work folder."""
+    return work / "listing.jsonl"
+
+
+def chunk_path(work: Path, group: int) -> Path:
+    """The chunk of a group; it exists when the group is finished."""
+    # Folders of a thousand: a file system slows down on 150,000 files in one.
+    return work / f"chunks-{group // 1000:06d}" / f"{group:09d}.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkFacts:
+    """What became of a group, without its records.
+
+    size: utterances in it. rejected: lines of quarantine.jsonl. The seconds are of sound, of the aligner's processor
+    time, and of the time that encoding took.
+    """
+
+    size: int
+    rejected: Sequence[Mapping[str, str]]
+    audio_seconds: float
+    align_seconds: float
+    encode_seconds: float
+
+
+def write_chunk(path: Path, records: Sequence[tuple[str, Record]], facts: ChunkFacts) -> None:
+    """Stores a group's records, with their splits, atomically. Raises OSError when the disk is full."""
+    arrays = {f"{i:06d}": np.frombuffer(record.to_bytes(), np.uint8) for i, (_, record) in enumerate(records)}
+    header = {"splits": [split for split, _ in records], "facts": dataclasses.asdict(facts)}
+    path.parent.mkdir(exist_ok=True)
+    write_bytes(path, safetensors.numpy.save(arrays, {"chunk": json.dumps(header)}))
+
+
+def read_chunk(path: Path) -> list[tuple[str, Record]]:
+    """The records of a chunk and their splits, in the order of the corpus. Raises InputError when it is damaged."""
+    with _open_chunk(path) as (file, header):
+        data = [file.get_tensor(name).tobytes() for name in sorted(file.keys())]
+        return [(split, Record.from_bytes(one, str(path))) for split, one in zip(header["splits"], data, strict=True)]
+
+
+def read_chunk_facts(path: Path) -> ChunkFacts:
+    """Reads the head of a chunk alone. Raises InputError when it is damaged."""
+    with _open_chunk(path) as (_, header):
+        return ChunkFacts(**header["facts"])
+
+
+@contextlib.contextmanager
+def _open_chunk(path: Path) -> Iterator[tuple[safetensors.safe_open, dict[str, Any]]]:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            yield file, json.loads(file.metadata()["chunk"])
+    except (safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: damaged ({error}); delete this file and prepare again") from None
+
+
 class WorkFolder:
-    """The one process that may write into OUT, and the chunks that earlier processes finished there."""
+    """The one process that may write into OUT, and the chunks that are finished there."""
 
-    def __init__(self, out: Path, settings: Mapping[str, Any]):
-        """Takes over `out`: new, empty, or holding unfinished work of the same settings.
+    def __init__(self, out: Path):
+        """Takes over `out`: new, empty, or holding unfinished work.
 
-        Raises InputError when `out` is something else, holds work of other settings, or another process is writing it.
+        Raises InputError when `out` is something else, or another process is writing it.
         """
-        self.path = out / WORK_FOLDER
+        self.path, self._out, self._made_out = out / WORK_FOLDER, out, not out.exists()
         if not self.path.is_dir():
             _check_free(out)
             try:
@@ -39,31 +97,18 @@ class WorkFolder:
                 reason = f"{error.strerror}: {error.filename}"
                 raise InputError(f"{out}: can't be made ({reason}); choose another folder") from None
         self._lock = _lock(self.path / "lock", out)
+
+    def take(self, settings: Mapping[str, Any]) -> None:
+        """Makes the folder's work one of these settings. Raises InputError when it holds work of others."""
         stored = self.path / "settings.json"
         if stored.exists():
-            check_same_settings(out, read_json(stored, "settings of the unfinished data set"), settings)
+            check_same_settings(self._out, read_json(stored, "settings of the unfinished data set"), settings)
         else:
             write_json(stored, settings)
-        # How many utterances of the corpus are done. The name of a chunk says where it begins and ends.
-        self.done = max((int(path.stem.split("-")[2]) for path in self._chunk_paths()), default=0)
 
-    def write_chunk(self, records: Sequence[Record], rejected: Sequence[Mapping[str, str]]) -> None:
-        """Stores the next finished utterances of the corpus. Raises OSError when the disk is full."""
-        arrays = {f"{i:06d}": np.frombuffer(record.to_bytes(), np.uint8) for i, record in enumerate(records)}
-        path = self.path / f"chunk-{self.done:09d}-{self.done + len(records) + len(rejected):09d}.safetensors"
-        write_bytes(path, safetensors.numpy.save(arrays, {"rejected": json.dumps(list(rejected))}))
-        self.done += len(records) + len(rejected)
-
-    def chunks(self) -> Iterator[tuple[list[Record], list[dict[str, str]]]]:
-        """The records and rejections of each finished chunk, in the order of the corpus."""
-        for path in self._chunk_paths():
-            try:
-                with safetensors.safe_open(path, framework="numpy") as file:
-                    data = [file.get_tensor(name).tobytes() for name in sorted(file.keys())]
-                    rejected = json.loads(file.metadata()["rejected"])
-            except safetensors.SafetensorError as error:
-                raise InputError(f"{path}: damaged ({error}); delete {self.path} and prepare again") from None
-            yield [Record.from_bytes(one, str(path)) for one in data], rejected
+    def finished(self) -> set[int]:
+        """The groups whose chunks are there."""
+        return {int(path.stem) for path in self.path.glob("chunks-*/*.safetensors")}
 
     def publish(self, out: Path, names: Sequence[str]) -> None:
         """Moves the finished parts to `out`, in order, and removes the work folder."""
@@ -73,11 +118,12 @@ class WorkFolder:
         shutil.rmtree(self.path)
 
     def close(self) -> None:
-        """Lets go of the folder; what is done stays for the next run."""
+        """Lets go of the folder; what is done stays for the next run, and nothing is left where nothing was done."""
+        if self.path.is_dir() and not (self.path / "settings.json").exists():
+            shutil.rmtree(self.path)
+            if self._made_out:
+                self._out.rmdir()
         self._lock.close()
-
-    def _chunk_paths(self) -> list[Path]:
-        return sorted(self.path.glob("chunk-*.safetensors"))
 
 
 def check_same_settings(out: Path, stored: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -1,13 +1,14 @@
-"""`ellav bench codec`: throughput, measured in a way that anyone can repeat."""
+"""`ellav bench codec|data`: throughput, measured in a way that anyone can repeat."""
 
+import importlib
 from collections.abc import Sequence
 
 import tyro
 
 from ellav_jax.errors import InputError
-from launch import bench_codec
 
-BENCHMARKS = {"codec": bench_codec.run}
+BENCHMARKS = {"codec": "launch.bench_codec", "data": "launch.bench_data"}
+"""Module of each benchmark; its `run` takes the options and says what they are."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -20,4 +21,5 @@ def main(arguments: Sequence[str]) -> None:
     elif name not in BENCHMARKS:
         raise InputError(f"ellav bench: unknown benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")
     else:
-        tyro.cli(BENCHMARKS[name], args=rest, prog=f"ellav bench {name}")
+        # Imported only now: what measures memory should not begin with the other's libraries.
+        tyro.cli(importlib.import_module(BENCHMARKS[name]).run, args=rest, prog=f"ellav bench {name}")

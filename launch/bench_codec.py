@@ -12,7 +12,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from data_pipelines.audio import read_audio
 from data_pipelines.corpora import open_corpus
 from ellav_jax.codec import load_codec
 from ellav_jax.errors import InputError
@@ -92,7 +91,7 @@ def _speech(seconds: float, sample_rate: int) -> list[np.ndarray]:
     clips: list[np.ndarray] = []
     total = 0.0
     for index in order:
-        wave, rate = read_audio(utterances[index].audio)
+        wave, rate = utterances[index].audio.read()
         # The last one is cut, so that all runs of the same `seconds` have the same work.
         clips.append(resample(wave, rate, sample_rate)[: max(1, round((seconds - total) * sample_rate))])
         total += len(clips[-1]) / sample_rate

@@ -37,7 +37,7 @@ COMMANDS = {
     "train": Command("data sets → checkpoints of a GAR or NAR", "launch.train:main", continues=True),
     "synthesize": Command("text and a voice prompt → a waveform", "launch.synthesize:main"),
     "demo": Command("all of it on the bundled speech → a page to hear and see", "launch.demo:main", continues=True),
-    "bench": Command("throughput of the codec, against the encodec package if asked", "launch.bench:main"),
+    "bench": Command("throughput of the codec or of the data pipeline: ellav bench codec|data", "launch.bench:main"),
 }
 
 

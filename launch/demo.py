@@ -14,6 +14,7 @@ from configs import prompts_small
 from configs.experiment import Experiment, differences
 from data_pipelines.corpora import open_corpus
 from data_pipelines.corpora.utterance import Corpus, Utterance
+from data_pipelines.local_engine import LocalEngine
 from data_pipelines.prepare import PrepareConfig, prepare
 from data_pipelines.records import Dataset
 from ellav_jax.codec import load_codec
@@ -146,7 +147,9 @@ class Notes:
 
 def _prepare(notes: Notes, corpus: Corpus) -> Dataset:
     folder = notes.out / "data"
-    settings = (folder, load_codec("bundled"), default_frontend(), PrepareConfig(), os.cpu_count() or 1)
+    codec = load_codec("bundled")
+    engine = LocalEngine(os.cpu_count() or 1, codec)
+    settings = (folder, codec, default_frontend(), PrepareConfig(), engine)
     if (folder / "dataset.json").exists():
         prepare(corpus, *settings)  # checks that it is this one
         _say(f"{folder}: reused")
@@ -163,7 +166,7 @@ def _train(notes: Notes, name: str, experiment: Experiment, dataset: Dataset) ->
         return
     _say(f"{workdir}: training the {PARTS[name]}, {experiment.train.steps} steps")
     with notes.timed(name):
-        train.start(experiment, dataset, workdir)
+        train.start(experiment, [dataset], workdir)
 
 
 def _is_trained(workdir: Path, experiment: Experiment, dataset: Dataset) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 import jax
 
 from configs.experiment import Experiment, from_json
-from data_pipelines.audio import read_audio
 from data_pipelines.corpora.utterance import Corpus, Utterance
 from data_pipelines.records import Dataset, Record
 from ellav_jax.errors import InputError
@@ -40,7 +39,7 @@ def describe_demo(
     Raises InputError when one of the clips is not in the data set.
     """
     synthesizer = load_synthesizer(out / "gar", out / "nar")
-    waveform_S, rate = read_audio(prompt.audio)
+    waveform_S, rate = prompt.audio.read()
     voice = synthesizer.prompt(waveform_S, rate, prompt.text)
     given = Clip("Prompt", f"held out, the voice to take: “{prompt.text}”", waveform_S, rate)
     records = _records(dataset, sentences)
@@ -108,7 +107,7 @@ def _speak(
     codec = synthesizer.codec
     speech = synthesizer.speak(voice, utterance.text, sampling)
     decoded_S = codec.decode(record.codes_Tx8)
-    original_S, rate = read_audio(utterance.audio)
+    original_S, rate = utterance.audio.read()
     phones = [synthesizer.frontend.phones[index] for index in record.phones_N]
     how = f"GAR and NAR, {speech.calls} GAR calls" + ("" if speech.finished else "; cut off at the limit on frames")
     return Sentence(

@@ -1,7 +1,6 @@
 """`ellav inspect DATASET`: what a data set holds, without a device."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ import numpy as np
 import tyro
 
 from data_pipelines.records import Dataset, Record
-from ellav_jax.errors import InputError
+from ellav_jax.errors import FAULTS, InputError
 
 WIDTH = 100
 """Characters a line of the pictures."""
@@ -59,7 +58,9 @@ def describe_dataset(dataset: Dataset) -> str:
         f"frontend   {len(frontend.phones)} phones {stress}, {frontend.dictionary}, {frontend.aligner}, {silence}",
         f"found      {counts['found']} utterances = {counts['written']} written + {counts['quarantined']} quarantined",
     ]
-    lines += [f"             {count:5d} x {reason}" for reason, count in _quarantine_reasons(dataset.path)]
+    lines += [
+        f"             {count:7d} x {fault}: {FAULTS.get(fault, '')}" for fault, count in counts["reasons"].items()
+    ]
     return "\n".join(lines)
 
 
@@ -114,19 +115,6 @@ def _find(dataset: Dataset, splits: Sequence[str], utterance: str) -> tuple[str,
             return split, dataset.records(split)[ids.index(utterance)]
     example = dataset.ids(splits[0])[0]
     raise InputError(f"{dataset.path}: no utterance {utterance!r} in {', '.join(splits)}; ids look like {example!r}")
-
-
-def _quarantine_reasons(path: Path) -> list[tuple[str, int]]:
-    """Reasons with the utterance's own words taken out, most frequent first."""
-    quarantine = path / "quarantine.jsonl"
-    if not quarantine.is_file():
-        raise InputError(f"{quarantine}: missing; copy it again or prepare the data set again")
-    counts: dict[str, int] = {}
-    for line in quarantine.read_text(encoding="utf-8").splitlines():
-        rejected = json.loads(line)
-        reason = rejected["reason"].replace(rejected["source"], "FILE").replace(repr(rejected["text"]), "TEXT")
-        counts[reason] = counts.get(reason, 0) + 1
-    return sorted(counts.items(), key=lambda item: -item[1])
 
 
 def _histogram(seconds_N: np.ndarray, bins: int = 10) -> list[str]:

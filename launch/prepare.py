@@ -2,16 +2,22 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from data_pipelines.corpora import open_corpus
-from data_pipelines.prepare import PrepareConfig, PrepareSummary, prepare
+from data_pipelines.corpora import CorpusOptions, open_corpus
+from data_pipelines.corpora.utterance import Corpus
+from data_pipelines.group import use_one_thread
+from data_pipelines.local_engine import LocalEngine
+from data_pipelines.mfa_export import mfa_commands, write_mfa
+from data_pipelines.prepare import Engine, PrepareConfig, PrepareSummary, prepare
+from data_pipelines.records import Dataset
 from ellav_jax.codec import load_codec
-from ellav_jax.frontend.frontend import default_frontend
+from ellav_jax.errors import FAULTS, InputError
+from ellav_jax.frontend.frontend import Frontend, default_frontend
 from launch.progress import Progress
 
 
@@ -32,17 +38,26 @@ class Arguments:
     """Makes a data set of aligned phones and codec codes from recordings and transcripts.
 
     Utterances that can't be used go to OUT/quarantine.jsonl with the reason. Stopped at any moment, the same command
-    continues where it was.
+    continues where it was. Options of Apache Beam's runner stand last, behind `--`.
     """
 
     corpus: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS")]
-    """What to read: `bundled` is the 24 minutes of speech that come with ellav."""
+    """What to read: `bundled` (the 24 minutes of speech that come with ellav), librispeech:DIR (LibriTTS too), ljspeech:DIR,
+    folder:DIR (audio beside .txt or .lab, a folder a speaker), manifest:FILE.jsonl (own, NeMo's, Lhotse's cuts), or
+    tfds:NAME[/CONFIG]."""
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder of the data set: new, or one to continue."""
+    reading: Annotated[CorpusOptions, tyro.conf.arg(name="")] = CorpusOptions()
     codec: str = "bundled"
     """Codec weights: `bundled`, a Hugging Face id or folder, FILE.safetensors, FILE.th, or `encodec` (the package)."""
+    aligner: str = "pocketsphinx"
+    """`pocketsphinx` (English), or textgrid:DIR, the alignments that the Montreal Forced Aligner (MFA) wrote."""
+    language: str = "en-us"
+    """An espeak-ng voice: it pronounces words that the dictionary lacks."""
     dictionary: Path | None = None
     """Pronouncing dictionary (MFA's format) in place of the aligner's own."""
+    write_mfa: Path | None = None
+    """Prepare nothing: write the corpus folder and pronouncing dictionary for MFA here, and print MFA's commands."""
     stress: bool = False
     """Keep the stress of vowels (AH0, AH1, AH2); needs a dictionary that has it."""
     silence: Silence = Silence()
@@ -50,40 +65,127 @@ class Arguments:
     """Files a split."""
     limit: int | None = PrepareConfig.limit
     """Only the first so many utterances of each split, for trials."""
+    min_seconds: float = PrepareConfig.min_seconds
+    """Shorter recordings are set aside."""
     max_seconds: float = PrepareConfig.max_seconds
     """Longer recordings are set aside."""
+    group_size: int = PrepareConfig.group_size
+    """Utterances prepared and stored together: fewer lose less to an interruption, more keep an accelerator busier."""
     workers: int = os.cpu_count() or 1
-    """Processes that align, beside the one that encodes. The result doesn't depend on it."""
+    """Processes that align and, without an accelerator, encode, each on one core. The result doesn't depend on it."""
+    engine: Literal["local", "beam"] = "local"
+    """This machine, or any Apache Beam runner: ellav prepare … --engine beam -- --runner=FlinkRunner …"""
+    strict: bool = False
+    """Exit with status 2 when any utterance was quarantined; the data set is written all the same."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs the command. Raises InputError for bad input, OSError when the disk is full."""
+    arguments, beam_options = _split_off_beam_options(list(arguments))
     args = tyro.cli(Arguments, args=arguments, prog="ellav prepare")
-    config = PrepareConfig(shards=args.shards, limit=args.limit, max_seconds=args.max_seconds)
-    corpus = open_corpus(args.corpus)
-    frontend = dataclasses.replace(
-        default_frontend(args.dictionary, args.stress),
-        silence_as_phone=args.silence.as_phone,
-        silence_min_seconds=args.silence.min_seconds,
-        edge_silence_seconds=args.silence.edge_seconds,
+    if beam_options and args.engine != "beam":
+        raise InputError(f"options behind -- ({' '.join(beam_options)}) are Beam's: they need --engine beam")
+    config = PrepareConfig(
+        shards=args.shards,
+        limit=args.limit,
+        min_seconds=args.min_seconds,
+        max_seconds=args.max_seconds,
+        group_size=args.group_size,
     )
-    codec = load_codec(args.codec)
+    textgrids = _textgrid_folder(args.aligner)
+    corpus = open_corpus(args.corpus, args.reading)
+    if args.write_mfa is not None:
+        _write_mfa(args, corpus)
+        return
+    frontend = _frontend(args, "pocketsphinx" if textgrids is None else "textgrid")
+    summary = _prepare(args, config, corpus, frontend, textgrids, beam_options)
+    if summary is None:
+        print(f"{args.out}: complete already, with these settings; nothing to do")
+    else:
+        print(_report(summary, args.out))
+    if args.strict:
+        _check_none_quarantined(args.out)
+
+
+def _prepare(
+    args: Arguments,
+    config: PrepareConfig,
+    corpus: Corpus,
+    frontend: Frontend,
+    textgrids: Path | None,
+    beam_options: Sequence[str],
+) -> PrepareSummary | None:
+    if args.engine == "beam":
+        from data_pipelines.beam_engine import BeamEngine
+
+        use_one_thread()  # some of Beam's runners encode in this process
+        codec = load_codec(args.codec)
+        engine: Engine = BeamEngine(beam_options)
+    else:
+        codec = load_codec(args.codec)
+        engine = LocalEngine(args.workers, codec)
     with Progress(f"preparing {corpus.name}", "utterance") as progress:
 
         def report(done: int, total: int, quarantined: int) -> None:
             progress.update(done, total, f"({quarantined} quarantined)" if quarantined else "")
 
-        summary = prepare(
-            corpus, args.out, codec, frontend, config, workers=args.workers, dictionary=args.dictionary, progress=report
+        return prepare(
+            corpus,
+            args.out,
+            codec,
+            frontend,
+            config,
+            engine,
+            dictionary=args.dictionary,
+            textgrids=textgrids,
+            progress=report,
         )
-    if summary is None:
-        print(f"{args.out}: complete already, with these settings; nothing to do")
-        return
-    print(_report(summary, args.out))
+
+
+def _write_mfa(args: Arguments, corpus: Corpus) -> None:
+    with Progress(f"writing {args.write_mfa}", "utterance") as progress:
+
+        def report(done: int, skipped: int) -> None:
+            progress.update(done, None, f"({skipped} left out)" if skipped else "")
+
+        summary = write_mfa(
+            corpus, args.write_mfa, args.language, args.stress, args.limit, args.max_seconds, progress=report
+        )
+    left_out = summary.found - summary.written
+    counts = f"{summary.found} utterances = {summary.written} written + {left_out} left out"
+    print(f"{args.write_mfa}: {counts}, {summary.words} words")
+    print(_faults(summary.faults), end="")
+    print(mfa_commands(args.write_mfa, args.corpus, args.out, args.language, args.stress))
+
+
+def _split_off_beam_options(arguments: list[str]) -> tuple[list[str], list[str]]:
+    if "--" not in arguments:
+        return arguments, []
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
+def _textgrid_folder(aligner: str) -> Path | None:
+    kind, _, folder = aligner.partition(":")
+    if kind == "textgrid" and folder:
+        return Path(folder)
+    if aligner != "pocketsphinx":
+        raise InputError(f"--aligner {aligner}: expected pocketsphinx or textgrid:DIR")
+    return None
+
+
+def _frontend(args: Arguments, aligner: str) -> Frontend:
+    return dataclasses.replace(
+        default_frontend(args.dictionary, args.stress, aligner=aligner, language=args.language),
+        silence_as_phone=args.silence.as_phone,
+        silence_min_seconds=args.silence.min_seconds,
+        edge_silence_seconds=args.silence.edge_seconds,
+    )
 
 
 def _report(summary: PrepareSummary, out: Path) -> str:
     lines = [f"{out}: found {summary.found} utterances = {summary.written} written + {summary.quarantined} quarantined"]
+    lines += _faults(summary.faults).splitlines()
     if summary.continued_from:
         lines.append(f"  continued after {summary.continued_from} utterances of an earlier run")
     if summary.audio_seconds:
@@ -92,10 +194,24 @@ def _report(summary: PrepareSummary, out: Path) -> str:
             f"{summary.audio_seconds / summary.wall_seconds:.1f} x real time"
         )
         lines.append(
-            f"  aligning took {summary.align_seconds:.1f} s of processor time beside {summary.encode_seconds:.1f} s of "
-            f"encoding ({summary.audio_seconds / summary.encode_seconds:.1f} x real time)"
+            f"  of the workers' time, {summary.align_seconds:.1f} s went into reading and aligning, "
+            f"{summary.encode_seconds:.1f} s into encoding"
         )
     if summary.quarantined:
-        lines.append(f"  the reasons for the quarantine are in {out / 'quarantine.jsonl'}")
+        lines.append(f"  what is quarantined, and why: {out / 'quarantine.jsonl'}")
     lines.append(f"look at it with: ellav inspect {out}")
     return "\n".join(lines)
+
+
+def _faults(faults: Mapping[str, int]) -> str:
+    return "".join(f"  {count:7d} x {fault}: {FAULTS[fault]}\n" for fault, count in faults.items())
+
+
+def _check_none_quarantined(out: Path) -> None:
+    counts = Dataset.open(out).info["utterances"]
+    if counts["quarantined"]:
+        reasons = ", ".join(f"{count} x {fault}" for fault, count in counts["reasons"].items())
+        raise InputError(
+            f"{out}: the data set is written, and {counts['quarantined']} utterances are quarantined ({reasons}), which "
+            f"--strict forbids; see {out / 'quarantine.jsonl'}"
+        )

@@ -37,10 +37,11 @@ class Progress:
         if self._bar:
             self._bar.stop()
 
-    def update(self, done: int, total: int, note: str = "") -> None:
-        """Says that `done` of `total` are done; `note` stands behind it."""
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        """Says that `done` of `total` (None: unknown) are done; `note` stands behind it."""
         if self._bar:
             self._bar.update(self._task, completed=done, total=total, note=note)
         elif done == total or time.monotonic() - self._last_line >= LINE_EVERY:
             self._last_line = time.monotonic()
-            print(f"{self._what}: {done}/{total} {self._unit}s {note}".rstrip(), file=sys.stderr, flush=True)
+            of = "" if total is None else f"/{total}"
+            print(f"{self._what}: {done}{of} {self._unit}s {note}".rstrip(), file=sys.stderr, flush=True)

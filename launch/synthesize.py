@@ -12,6 +12,7 @@ from configs.trained import Trained, load_trained
 from data_pipelines.audio import read_audio, write_audio
 from ellav_jax.codec import load_codec
 from ellav_jax.errors import InputError
+from ellav_jax.frontend.textgrid import textgrid_intervals
 from ellav_jax.synthesis.sampling import SamplingConfig
 from ellav_jax.synthesis.synthesizer import PhoneLimits, Speech, Synthesizer
 
@@ -28,12 +29,14 @@ class SynthesizeArguments:
     """Work directory or checkpoint of a NAR."""
     prompt: Annotated[Path, arg(metavar="WAV")]
     """Recording of the voice, about 3 s; any format that libsndfile reads."""
-    prompt_text: str
-    """What is said in it."""
     text: str
     """What to say."""
     out: Annotated[Path, arg(metavar="WAV")]
     """Where to write the speech: 24 kHz, 16 bits."""
+    prompt_text: str | None = None
+    """What is said in the prompt; or else"""
+    prompt_textgrid: Annotated[Path | None, arg(metavar="FILE")] = None
+    """the prompt's alignment, by the aligner that aligned the models' data."""
     codec: Annotated[str | None, arg(metavar="SPEC")] = None
     """The codec, as for `ellav prepare`; by default the one that the models' data was made with."""
     dictionary: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -49,11 +52,16 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(f"{chosen.out}: is a folder; expected the name of a WAV file to write")
     if not chosen.out.parent.is_dir():
         raise InputError(f"{chosen.out}: no such folder {chosen.out.parent}")
+    if (chosen.prompt_text is None) == (chosen.prompt_textgrid is None):
+        raise InputError("expected either --prompt-text TEXT (what the prompt says) or --prompt-textgrid FILE")
     waveform, rate = read_audio(chosen.prompt, max_seconds=MAX_PROMPT_SECONDS)
     synthesizer = load_synthesizer(chosen.gar, chosen.nar, chosen.codec, chosen.limits, chosen.dictionary)
     # The text first: a mistake in it should not wait for the prompt's alignment.
     phones = synthesizer.analyzer.phones(chosen.text)
-    prompt = synthesizer.prompt(waveform, rate, chosen.prompt_text)
+    intervals = None
+    if chosen.prompt_textgrid is not None:
+        intervals = textgrid_intervals(chosen.prompt_textgrid, len(waveform) / rate, synthesizer.frontend)
+    prompt = synthesizer.prompt(waveform, rate, chosen.prompt_text or "", intervals)
     speech = synthesizer.speak_phones(prompt, phones, chosen.sampling)
     write_audio(chosen.out, speech.waveform_S, synthesizer.codec.sample_rate)
     print(describe(speech, synthesizer, chosen.out))

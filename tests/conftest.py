@@ -11,6 +11,7 @@ import pytest
 
 from data_pipelines.corpora import open_corpus
 from data_pipelines.corpora.utterance import Corpus
+from data_pipelines.local_engine import LocalEngine
 from data_pipelines.prepare import PrepareConfig, prepare
 from ellav_jax.codec import load_codec
 from ellav_jax.codec.codec import Codec
@@ -38,7 +39,14 @@ def small_corpus() -> Corpus:
 def prepared_bundled(tmp_path_factory: pytest.TempPathFactory, small_corpus: Corpus, bundled_codec: Codec) -> Path:
     """A data set of `small_corpus` in 2 shards a split. Read only: copy it to change it."""
     out = tmp_path_factory.mktemp("prepared") / "bundled_25"
-    prepare(small_corpus, out, bundled_codec, default_frontend(), PrepareConfig(shards=2), workers=2)
+    prepare(
+        small_corpus,
+        out,
+        bundled_codec,
+        default_frontend(),
+        PrepareConfig(shards=2, group_size=8),
+        LocalEngine(2, bundled_codec),
+    )
     return out
 
 

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from data_pipelines.corpora.utterance import Corpus, Utterance
+from data_pipelines.corpora.utterance import AudioFile, Corpus, Utterance
 from ellav_jax.errors import InputError
 
 FOLDER = Path(__file__).parent / "bundled_speech"
@@ -28,7 +28,7 @@ def open_bundled() -> Corpus:
     utterances = [
         Utterance(
             id=Path(row["file"]).stem,
-            audio=FOLDER / "clips" / row["file"],
+            audio=AudioFile(FOLDER / "clips" / row["file"]),
             text=row["text"],
             speaker=row["speaker"],
             split=row["split"],

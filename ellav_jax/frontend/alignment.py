@@ -4,11 +4,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ellav_jax.errors import InputError
+from ellav_jax.errors import InputError, UnusableError
 from ellav_jax.frontend.analyzer import TextAnalyzer, Word
 from ellav_jax.frontend.frontend import Frontend
 from ellav_jax.frontend.intervals import PhoneInterval
-from ellav_jax.frontend.inventory import SIL, without_stress
+from ellav_jax.frontend.inventory import ARPABET, SIL, without_stress
+from ellav_jax.frontend.pocketsphinx_settings import BEAMS, LOWEST_SILENCE_SCORE, LOWEST_SPEECH_SCORE
 from ellav_jax.resampling import resample
 
 _SAMPLE_RATE = 16000
@@ -24,32 +25,26 @@ than 80 ms away from the first 10 ms above -45 dB in 1 % of the clips, against 1
 2 %, against 13 %.
 """
 
-_BEAMS = {"beam": 1e-80, "pbeam": 1e-80, "wbeam": 1e-60}
-"""Wider than pocketsphinx's own (1e-48, 1e-48, 7e-29), which lose the path of a 73 s clip; a tenth of the time more."""
 
-_LOWEST_SPEECH_SCORE = -40.0
-_LOWEST_SILENCE_SCORE = -30.0
-"""Mean acoustic score per 10 ms of speech, and of silence, below which the text can't be what is said.
+class AlignmentError(UnusableError):
+    """A recording and its text could not be aligned; the fault is "text-mismatch"."""
 
-Measured on 540 clips of one speaker: right texts have -11.5 for speech (median; one below -35) and -5.9 for silence
-(none below -15); the two limits and a failing search refuse about 7 in 10 texts of other clips. Right texts at 10 dB of
-noise, 15 % faster, or in telephone quality: at most 2 % have speech below -40.
-"""
+    def __init__(self, message: str):
+        super().__init__("text-mismatch", message)
 
-
-class AlignmentError(InputError):
-    """A recording and its text could not be aligned."""
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return type(self), (str(self),)
 
 
 class Aligner:
     """Aligns with the words and pronunciations that `analyzer` gives, so text and recordings share one definition."""
 
     def __init__(self, frontend: Frontend, analyzer: TextAnalyzer):
-        """Raises InputError when the frontend's alignments come from another aligner."""
-        if not frontend.aligner.startswith("pocketsphinx "):
+        """Raises InputError when the frontend's alignments come from another aligner, or its phones aren't ARPAbet."""
+        if not frontend.aligner.startswith("pocketsphinx ") or frontend.phone_set != ARPABET:
             raise InputError(
-                f"aligner: found {frontend.aligner!r} in the frontend, expected pocketsphinx; "
-                "give alignments (TextGrids) made with that aligner"
+                f"aligner: found {frontend.aligner!r} and {frontend.phone_set} phones in the frontend, expected "
+                "pocketsphinx and ARPAbet; for this frontend, align with MFA and give its TextGrids"
             )
         self._analyzer = analyzer
 
@@ -57,8 +52,8 @@ class Aligner:
         """Phone intervals that cover the clip from 0 to its end without gaps, every phone at least 10 ms long.
 
         waveform: float32 [S] within -1 … 1. The result depends on this clip alone, not on those before.
-        Raises AlignmentError when no alignment is found or the text is not what is said, InputError for a text without
-        words.
+        Raises AlignmentError when no alignment is found or the text is not what is said, UnusableError for a text
+        without words or with one that cannot be pronounced.
         """
         words = self._analyzer.words(text)
         length = len(waveform) / sample_rate
@@ -69,8 +64,8 @@ class Aligner:
         speech = [item for item in aligned if item.phone != SIL]
         silence = [item for item in aligned if item.phone == SIL]
         for part, items, lowest in (
-            ("speech", speech, _LOWEST_SPEECH_SCORE),
-            ("silence", silence, _LOWEST_SILENCE_SCORE),
+            ("speech", speech, LOWEST_SPEECH_SCORE),
+            ("silence", silence, LOWEST_SILENCE_SCORE),
         ):
             score = sum(item.score for item in items) / max(sum(item.steps for item in items), 1)
             if score < lowest:
@@ -108,7 +103,7 @@ def _align(pcm: bytes, words: list[Word]) -> list[_Aligned]:
     # A new decoder for each clip (12 ms without its dictionary): one that is used again gives boundaries that depend on
     # the clips before. Without bestpath the first pass takes the Viterbi path; the search of its word lattice fails on
     # 1 clip in 30.
-    decoder = Decoder(lm=None, dict=None, bestpath=False, **_BEAMS, loglevel="FATAL")
+    decoder = Decoder(lm=None, dict=None, bestpath=False, **BEAMS, loglevel="FATAL")
     phones_of: dict[str, tuple[str, ...]] = {}
     for name, word in {word.text: word for word in words}.items():
         for number, phones in enumerate(word.pronunciations, start=1):

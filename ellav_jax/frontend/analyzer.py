@@ -3,13 +3,14 @@
 import dataclasses
 from pathlib import Path
 
-from ellav_jax.errors import InputError
+from ellav_jax.errors import InputError, UnusableError
 from ellav_jax.files import sha256_of_file
 from ellav_jax.frontend.dictionary import Pronunciation, bundled_dictionary_path, load_dictionary
 from ellav_jax.frontend.espeak import EspeakPronouncer
 from ellav_jax.frontend.frontend import Frontend
 from ellav_jax.frontend.inventory import SIL
-from ellav_jax.frontend.normalizer import SpokenWord, spoken_words
+from ellav_jax.frontend.spoken_word import SpokenWord
+from ellav_jax.frontend.spoken_words import spoken_words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,16 +51,22 @@ class TextAnalyzer:
             )
         self.frontend = frontend
         self._dictionary = load_dictionary(path, frontend.stress)
-        self._espeak = EspeakPronouncer(frontend.g2p_language, frontend.stress)
+        self._espeak = EspeakPronouncer(frontend.g2p_language, frontend.stress, frontend.phone_set)
+        self._inventory = frozenset(frontend.phones)
 
     def words(self, text: str) -> list[Word]:
-        """The words of `text`. Raises InputError when it has none, or one that cannot be pronounced."""
-        return [self._word(spoken) for spoken in spoken_words(text, self._dictionary, self.frontend.pause_marks)]
+        """The words of `text`.
+
+        Raises UnusableError: "text-empty" when it has none, "text-unpronounceable" when one cannot be pronounced with
+        the frontend's phones.
+        """
+        language, marks = self.frontend.g2p_language, self.frontend.pause_marks
+        return [self._word(spoken) for spoken in spoken_words(text, language, self._dictionary, marks)]
 
     def phones(self, text: str) -> list[str]:
         """Phones to speak `text` with: SIL at both edges and where punctuation asks for it.
 
-        Without SIL when the frontend's silence is no phone. Raises InputError as `words`.
+        Without SIL when the frontend's silence is no phone. Raises UnusableError as `words`.
         """
         phones = [SIL]
         for word in self.words(text):
@@ -73,11 +80,17 @@ class TextAnalyzer:
     def _word(self, spoken: SpokenWord) -> Word:
         found = self._dictionary.pronunciations(spoken.text)
         if not found and spoken.is_letter:
-            found = self._dictionary.pronunciations(_plain(spoken.text))
-        pronunciations = found or (self._espeak.pronounce(_plain(spoken.text)),)
+            found = self._dictionary.pronunciations(spoken.plain)
+        pronunciations = found or (self._pronounce(spoken.plain),)
         return Word(spoken.text, pronunciations, bool(found), spoken.pause_after)
 
-
-def _plain(word: str) -> str:
-    """ "x." → "x" and "x.s" → "x's", as dictionaries without CMUdict's letter names have them."""
-    return word.replace(".s", "'s").rstrip(".")
+    def _pronounce(self, word: str) -> Pronunciation:
+        phones = self._espeak.pronounce(word)
+        for phone in phones:
+            if phone not in self._inventory:
+                raise UnusableError(
+                    "text-unpronounceable",
+                    f"the word {word!r} is not in {self.frontend.dictionary}, and espeak-ng speaks it with {phone!r}, "
+                    "which is none of the frontend's phones; add the word to the dictionary, or spell it with others",
+                )
+        return phones

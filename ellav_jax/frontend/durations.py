@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ellav_jax.errors import InputError
+from ellav_jax.errors import UnusableError
 from ellav_jax.frontend.frontend import Frontend
 from ellav_jax.frontend.intervals import PhoneInterval
 from ellav_jax.frontend.inventory import SIL
@@ -21,16 +21,17 @@ def frame_durations(
     Boundaries are rounded to the nearest frame. Interior SIL below `silence_min_seconds` joins the preceding phone; SIL
     at an edge stays a phone when it lasts a frame; `silence_as_phone=False` joins all of it (leading SIL to the
     following phone). Adjacent equal phones stay two, adjacent SIL is one.
-    Raises InputError when the intervals leave gaps or don't cover `num_frames`, when more phones than frames are left,
-    and when nothing but silence is there although silence is no phone.
+    Raises UnusableError when the intervals leave gaps or don't cover `num_frames`, when more phones than frames are
+    left, and when nothing but silence is there although silence is no phone.
     """
     _check_cover(intervals, num_frames)
     phones, ends = _join_silences(intervals, num_frames, frontend)
     if not phones:
-        raise InputError("the alignment holds nothing but silence, expected at least one phone")
+        raise UnusableError("text-empty", "the alignment holds nothing but silence, expected at least one phone")
     if len(phones) > num_frames:
-        raise InputError(
-            f"the alignment holds {len(phones)} phones, expected at most one a frame for {num_frames} frames"
+        raise UnusableError(
+            "too-many-phones",
+            f"the alignment holds {len(phones)} phones, expected at most one a frame for {num_frames} frames",
         )
     boundaries = np.rint(np.array(ends) * FRAME_RATE).astype(np.int64)
     boundaries[-1] = num_frames
@@ -65,21 +66,24 @@ def trim_edges(
 
 def _check_cover(intervals: Sequence[PhoneInterval], num_frames: int) -> None:
     if not intervals or num_frames < 1:
-        raise InputError(
-            f"found {len(intervals)} phone intervals and {num_frames} frames, expected at least one of each"
+        raise UnusableError(
+            "audio-too-short",
+            f"found {len(intervals)} phone intervals and {num_frames} frames, expected at least one of each",
         )
     time = 0.0
     for interval in intervals:
         if abs(interval.start_s - time) > 1e-6 or interval.end_s < interval.start_s:
-            raise InputError(
+            raise UnusableError(
+                "textgrid-overlap",
                 f"the alignment has {interval.phone} at {interval.start_s:.3f} to {interval.end_s:.3f} s, expected it "
-                f"to begin at {time:.3f} s where the phone before it ends"
+                f"to begin at {time:.3f} s where the phone before it ends",
             )
         time = interval.end_s
     # One frame of slack: the codec rounds up to whole frames, and resampling may round the length.
     if abs(time * FRAME_RATE - num_frames) > 1 + 1e-6:
-        raise InputError(
-            f"the alignment covers {time * FRAME_RATE:.1f} frames, expected {num_frames} frames as the codec has them"
+        raise UnusableError(
+            "textgrid-length",
+            f"the alignment covers {time * FRAME_RATE:.1f} frames, expected {num_frames} frames as the codec has them",
         )
 
 

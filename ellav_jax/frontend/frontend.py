@@ -13,10 +13,17 @@ from typing import Any
 from ellav_jax import files
 from ellav_jax.errors import InputError
 from ellav_jax.frontend import dictionary as dictionaries
-from ellav_jax.frontend import normalizer
-from ellav_jax.frontend.inventory import SIL, phone_inventory
+from ellav_jax.frontend.espeak import check_voice
+from ellav_jax.frontend.inventory import ARPABET, IPA, SIL, phone_inventory, without_stress
+from ellav_jax.frontend.pocketsphinx_settings import pocketsphinx_name
+from ellav_jax.frontend.spoken_words import normalizer_name
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+POCKETSPHINX = "pocketsphinx"
+TEXTGRID = "textgrid"
+
+_AMERICAN = "en-us"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +32,10 @@ class Frontend:
 
     phones: tuple[str, ...]
     """Phone names, "SIL" first."""
+    phone_set: str
+    """ "arpabet", or "ipa" for phones as an IPA dictionary has them."""
     stress: bool
-    """Whether vowels carry a stress digit (AH0, AH1, AH2)."""
+    """Whether vowels carry stress: a digit in ARPAbet (AH0, AH1, AH2), a mark in IPA (ˈuː)."""
     dictionary: str
     """File name of the pronouncing dictionary."""
     dictionary_sha256: str
@@ -34,11 +43,12 @@ class Frontend:
     g2p: str
     """What pronounces words out of the dictionary, with the versions of its packages."""
     g2p_language: str
-    """Its language, an espeak-ng voice name."""
+    """The language, an espeak-ng voice name."""
     normalizer: str
     """What writes numbers, abbreviations and symbols as words, with its version."""
     aligner: str
-    """What finds the phones' boundaries in recordings, with its version."""
+    """What finds the phones' boundaries in recordings: "pocketsphinx VERSION" with its settings, or "textgrid" for files
+    that another aligner wrote."""
     silence_as_phone: bool = True
     """Whether silence is the phone SIL (so that pauses can be controlled) or part of its neighbours, which is the
     paper's likely rule (unknown in the paper)."""
@@ -58,14 +68,30 @@ class Frontend:
         _expect(self.schema_version == SCHEMA_VERSION, "schema_version", self.schema_version, str(SCHEMA_VERSION))
         _expect(self.phones[:1] == (SIL,), "phones", list(self.phones[:3]), f"{SIL!r} first")
         _expect(len(set(self.phones)) == len(self.phones), "phones", _repeated(self.phones), "no name twice")
-        inventory = phone_inventory(self.stress)
-        unknown = sorted(set(self.phones) - set(inventory))
-        _expect(not unknown, "phones", unknown, f"names out of {' '.join(inventory)}")
+        _expect(self.phone_set in (ARPABET, IPA), "phone_set", self.phone_set, f"{ARPABET} or {IPA}")
+        self._check_phones()
+        spoken = self.phone_set == ARPABET and self.g2p_language == _AMERICAN
+        _expect(
+            self.phone_set == IPA or spoken, "g2p_language", self.g2p_language, f"{_AMERICAN} for phones in ARPAbet"
+        )
+        aligned = self.aligner == TEXTGRID or (self.aligner.startswith(f"{POCKETSPHINX} ") and spoken)
+        _expect(aligned, "aligner", self.aligner, f"{TEXTGRID}, or for ARPAbet {POCKETSPHINX} with its version")
         hexadecimal = len(self.dictionary_sha256) == 64 and set(self.dictionary_sha256) <= set("0123456789abcdef")
         _expect(hexadecimal, "dictionary_sha256", self.dictionary_sha256, "64 hexadecimal digits")
         for name in ("silence_min_seconds", "edge_silence_seconds"):
             value = getattr(self, name)
             _expect(math.isfinite(value) and value >= 0, name, value, "a number of seconds, 0 or more")
+
+    def _check_phones(self) -> None:
+        if self.phone_set == ARPABET:
+            inventory = phone_inventory(self.stress)
+            unknown = sorted(set(self.phones) - set(inventory))
+            _expect(not unknown, "phones", unknown, f"names out of {' '.join(inventory)}")
+            return
+        broken = [phone for phone in self.phones if phone.split() != [phone]]
+        _expect(not broken, "phones", broken, "names without spaces")
+        stressed = [phone for phone in self.phones if not self.stress and phone != without_stress(phone, IPA)]
+        _expect(not stressed, "phones", stressed, "phones without stress marks, as stress is off")
 
     def to_json(self, path: str | Path) -> None:
         """Writes `frontend.json` atomically."""
@@ -107,24 +133,55 @@ class Frontend:
             )
 
 
-def default_frontend(dictionary: str | Path | None = None, stress: bool = False) -> Frontend:
+def default_frontend(
+    dictionary: str | Path | None = None,
+    stress: bool = False,
+    aligner: str = POCKETSPHINX,
+    language: str = _AMERICAN,
+) -> Frontend:
     """The frontend of this installation.
 
-    dictionary: a file in MFA's or CMUdict's format in place of pocketsphinx's CMUdict; `stress` needs one with stress.
-    Raises InputError when the file is missing or malformed, or carries no stress where it is asked for.
+    dictionary: a file in MFA's or CMUdict's format, in ARPAbet or IPA, in place of pocketsphinx's CMUdict; `stress`
+    needs one with stress, another language than "en-us" (a voice of espeak-ng) one in IPA. The phones are all of
+    ARPAbet, or those that the IPA dictionary uses. aligner: POCKETSPHINX for ARPAbet, or TEXTGRID.
+    Raises InputError when these don't go together, when the file is missing or malformed, or carries no stress where it
+    is asked for.
     """
+    if aligner not in (POCKETSPHINX, TEXTGRID):
+        raise InputError(f"aligner: found {aligner!r}, expected {POCKETSPHINX} or {TEXTGRID}")
+    phone_set, phones = ARPABET, phone_inventory(stress)
+    if language != _AMERICAN:
+        check_voice(language)
+        if dictionary is None:
+            raise InputError(
+                f"language {language!r} has no dictionary here; give one in IPA (MFA has many), or let "
+                f"`ellav prepare CORPUS OUT --write-mfa DIR --language {language}` write one"
+            )
     path = Path(dictionary) if dictionary is not None else dictionaries.bundled_dictionary_path()
     if dictionary is not None or stress:
-        dictionaries.load_dictionary(path, stress)
+        content = dictionaries.load_dictionary(path, stress)
+        if content.phone_set == IPA:
+            phone_set, phones = IPA, (SIL, *content.phones())
+        if phone_set == ARPABET and language != _AMERICAN:
+            raise InputError(
+                f"{path}: the dictionary is in ARPAbet, which has the phones of American English ({_AMERICAN}); "
+                f"expected one in IPA for {language!r}"
+            )
+        if phone_set == IPA and aligner == POCKETSPHINX:
+            raise InputError(
+                f"{path}: the dictionary is in IPA, but pocketsphinx aligns American English in ARPAbet only; give "
+                "alignments made with MFA (--aligner textgrid:DIR; --write-mfa DIR writes what MFA needs)"
+            )
     return Frontend(
-        phones=phone_inventory(stress),
+        phones=phones,
+        phone_set=phone_set,
         stress=stress,
         dictionary=path.name,
         dictionary_sha256=files.sha256_of_file(path),
         g2p=f"phonemizer {metadata.version('phonemizer')}, espeakng-loader {metadata.version('espeakng-loader')}",
-        g2p_language="en-us",
-        normalizer=normalizer.NAME_AND_VERSION,
-        aligner=f"pocketsphinx {metadata.version('pocketsphinx')}",
+        g2p_language=language,
+        normalizer=normalizer_name(language),
+        aligner=pocketsphinx_name() if aligner == POCKETSPHINX else TEXTGRID,
     )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from importlib import metadata
 from typing import Any
 
-from ellav_jax.errors import InputError
+from ellav_jax.errors import UnusableError
 from ellav_jax.frontend import numbers
 from ellav_jax.frontend.abbreviations import (
     ABBREVIATIONS,
@@ -29,6 +29,7 @@ from ellav_jax.frontend.abbreviations import (
     UNITS,
 )
 from ellav_jax.frontend.dictionary import Dictionary
+from ellav_jax.frontend.spoken_word import SpokenWord
 
 NAME_AND_VERSION = f"ellav-english 1, num2words {metadata.version('num2words')}"
 
@@ -44,22 +45,12 @@ _SCALES = "hundred|thousand|million|billion|trillion"
 _YEAR_AFTER = rf"(?:in|since|until|till|by|from|of|year|early|late|{_MONTH_NAMES})"
 
 
-@dataclasses.dataclass(frozen=True)
-class SpokenWord:
-    """One word as it is spoken."""
-
-    text: str
-    """Lower case; a letter name as CMUdict writes it ("p.")."""
-    is_letter: bool
-    pause_after: bool
-    """Whether a pause mark follows it."""
-
-
 def spoken_words(text: str, dictionary: Dictionary, pause_marks: str) -> list[SpokenWord]:
     """The words of `text` as a reader says them; `dictionary` tells words ("PIN") from initials ("PBX").
 
     Annotations in angle or square brackets ("<beep>", "[noise]"), emoji and symbols without a reading are left out.
-    Raises InputError when no word is left, and for letters of a script other than Latin.
+    Raises UnusableError: "text-empty" when no word is left, "text-unpronounceable" for letters of a script other than
+    Latin.
     """
     words: list[SpokenWord] = []
     for chunk in _expand(text, dictionary).split():
@@ -69,7 +60,9 @@ def spoken_words(text: str, dictionary: Dictionary, pause_marks: str) -> list[Sp
         if words and any(mark in pause_marks for mark in tail):
             words[-1] = dataclasses.replace(words[-1], pause_after=True)
     if not words:
-        raise InputError(f"the text {text!r} has no words to speak; expected at least one word, letter or number")
+        raise UnusableError(
+            "text-empty", f"the text {text!r} has no words to speak; expected at least one word, letter or number"
+        )
     return words
 
 
@@ -127,7 +120,10 @@ def _chunk_words(chunk: str, dictionary: Dictionary, text: str) -> list[tuple[st
             letter for letter in word if letter.isalnum() and not unicodedata.name(letter, "").startswith("LATIN")
         ]
         if foreign:
-            raise InputError(f"the text {text!r} has {foreign[0]!r} in {word!r}, expected words in Latin letters")
+            raise UnusableError(
+                "text-unpronounceable",
+                f"the text {text!r} has {foreign[0]!r} in {word!r}, expected words in Latin letters",
+            )
     return words
 
 

@@ -1,7 +1,9 @@
 """Text and a voice prompt → a waveform: phones, GAR, NAR, codec."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -14,6 +16,7 @@ from ellav_jax.frontend.alignment import Aligner
 from ellav_jax.frontend.analyzer import TextAnalyzer
 from ellav_jax.frontend.durations import frame_durations, trim_edges
 from ellav_jax.frontend.frontend import Frontend
+from ellav_jax.frontend.intervals import PhoneInterval
 from ellav_jax.frontend.inventory import SIL
 from ellav_jax.hybrid_sequence import LayoutConfig, decoding_prefix, restore_durations
 from ellav_jax.models.definition import ModelDefinition, Params
@@ -94,20 +97,31 @@ class Synthesizer:
         self.gar, self.nar, self.layout, self.frontend, self.codec = gar, nar, layout, frontend, codec
         self.limits = limits
         self.analyzer = TextAnalyzer(frontend, dictionary)
-        self._aligner = Aligner(frontend, self.analyzer)
         self._vocabulary = Vocabulary(len(frontend.phones))
 
-    def prompt(self, waveform_S: np.ndarray, sample_rate: int, text: str) -> Prompt:
-        """Aligns and encodes a recording (float32, mono) of `text`.
+    @functools.cached_property
+    def _aligner(self) -> Aligner:
+        return Aligner(self.frontend, self.analyzer)
 
-        Raises InputError when it is shorter than half a second or does not match its text.
+    def prompt(
+        self,
+        waveform_S: np.ndarray,
+        sample_rate: int,
+        text: str,
+        intervals: Sequence[PhoneInterval] | None = None,
+    ) -> Prompt:
+        """Aligns and encodes a recording (float32, mono) of `text`; `intervals` are its alignment where there is one.
+
+        Raises InputError when it is shorter than half a second, does not match its text, or when no intervals are given
+        and the frontend's alignments come from TextGrids.
         """
         if len(waveform_S) < MIN_PROMPT_SECONDS * sample_rate:
             raise InputError(
                 f"the prompt lasts {len(waveform_S) / sample_rate:.2f} s, expected at least {MIN_PROMPT_SECONDS} s; "
                 "about 3 s are best"
             )
-        intervals = self._aligner.align(waveform_S, sample_rate, text)
+        if intervals is None:
+            intervals = self._aligner.align(waveform_S, sample_rate, text)
         waveform_S, intervals = trim_edges(waveform_S, sample_rate, intervals, self.frontend)
         codes_Tx8 = self.codec.encode(resample(waveform_S, sample_rate, self.codec.sample_rate))
         phones, durations_P = frame_durations(intervals, len(codes_Tx8), self.frontend)

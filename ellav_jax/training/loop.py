@@ -105,7 +105,8 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
     ):
         while step < config.steps and not stopping.is_set():
             batch = next(batches)
-            state, metrics = run.steps.train(state, global_batch(batch, run.batch_sharding), key)
+            whole_batch = global_batch(batch, run.batch_sharding)
+            state, metrics = run.steps.train(state, whole_batch, key)
             if window.steps == config.log_every:  # fetched only now, with the next step already on the devices
                 _log(window, step, config, run, writer)
                 window = Window()
@@ -115,7 +116,7 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
                 run.say(f"first step, with compilation: {window.seconds:.1f} s")
                 window = Window()
             else:
-                window.add(batch, metrics, run)
+                window.add(batch, len(whole_batch["segment_ids"]), metrics, run)
             if step % config.evaluate_every == 0 or step == config.steps:
                 if window.steps:
                     _log(window, step, config, run, writer)
@@ -139,7 +140,7 @@ class Window:
 
     def __init__(self) -> None:
         self.metrics: list[dict[str, jax.Array]] = []
-        self.positions = self.real = self.frames = self.flops = 0
+        self.positions = self.real = self.frames = self.flops = 0.0
         self._since = time.perf_counter()
 
     @property
@@ -152,15 +153,15 @@ class Window:
         """Seconds since the window opened."""
         return time.perf_counter() - self._since
 
-    def add(self, batch: HostBatch, metrics: dict[str, jax.Array], run: Run) -> None:
-        """Counts one step; every process counts its own rows, which stand for 1 / processes of the batch."""
+    def add(self, batch: HostBatch, batch_rows: int, metrics: dict[str, jax.Array], run: Run) -> None:
+        """Counts one step; every process counts its own rows, which stand for all `batch_rows` of the global batch."""
         lengths = segment_lengths(batch["segment_ids"])
-        processes = jax.process_count()
+        factor = batch_rows / len(batch["segment_ids"])
         self.metrics.append(metrics)
-        self.positions += batch["segment_ids"].size * processes
-        self.real += int(lengths.sum()) * processes
-        self.frames += run.frames(batch) * processes
-        self.flops += run.flops(lengths, int(batch["loss_mask"].sum())) * processes
+        self.positions += batch["segment_ids"].size * factor
+        self.real += int(lengths.sum()) * factor
+        self.frames += run.frames(batch) * factor
+        self.flops += run.flops(lengths, int(batch["loss_mask"].sum())) * factor
 
 
 def _log(window: Window, step: int, config: TrainConfig, run: Run, writer: MetricsWriter) -> None:

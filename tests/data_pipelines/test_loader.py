@@ -7,11 +7,21 @@ import itertools
 import numpy as np
 import pytest
 
-from data_pipelines.loader import Batches, DataConfig, draw_stage_and_prompt, epoch_batches, gar_rows, nar_rows
+from data_pipelines.loader import (
+    Batches,
+    DataConfig,
+    draw_stage_and_prompt,
+    epoch_batches,
+    gar_rows,
+    nar_rows,
+    own_rows,
+)
 from data_pipelines.records import Dataset
+from data_pipelines.synthetic import write_synthetic
 from ellav_jax.errors import InputError
 from ellav_jax.hybrid_sequence import HybridSequence, LayoutConfig, advance_durations, parse_sequence, restore_durations
 from ellav_jax.models.nar import NarConfig
+from ellav_jax.sharding import MeshConfig, ShardingRules, make_mesh
 
 DATA = DataConfig(row_length=512, batch_rows=2)
 LAYOUTS = [
@@ -128,6 +138,21 @@ def test_an_utterance_of_one_phone_has_no_prompt(dataset):
     assert all(draw_stage_and_prompt(one, 0, epoch, 225)[1] == 0 for epoch in range(20))
 
 
+def test_lengths_that_are_not_those_of_the_records_are_noticed(tmp_path):
+    path = write_synthetic(tmp_path / "data", 3, shards=1).path
+    with np.load(path / "lengths.npz") as file:
+        lengths = dict(file)
+    frames = lengths["train/frames"]
+    np.savez(path / "lengths.npz", **(lengths | {"train/frames": frames - 1}))
+    config = DataConfig(row_length=2560, batch_rows=1)
+    for rows in (
+        gar_rows(Dataset.open(path), "train", config, LayoutConfig()),
+        nar_rows(Dataset.open(path), "train", config, LayoutConfig(), NarConfig()),
+    ):
+        with pytest.raises(InputError, match=r"synthetic-0-\d+: (\d+) positions, lengths.npz says \d+; prepare"):
+            rows[0]
+
+
 def _take(batches, count):
     taken = [next(batches) for _ in range(count)]
     batches.close()
@@ -159,33 +184,39 @@ def test_batches_are_the_rows_in_order_and_resume_at_any_row(dataset):
     resumed.close()
 
 
-def test_two_processes_see_the_rows_that_one_does(dataset):
+@pytest.mark.parametrize("parts", [[[0, 1], [2, 3]], [[1, 2], [0, 3]], [[0, 2], [0, 2], [1, 3]]])
+def test_each_process_reads_its_own_rows_of_each_batch(dataset, parts):
     rows = gar_rows(dataset, "train", DataConfig(row_length=512, batch_rows=4), LayoutConfig())
     one = _take(Batches(rows), 5)
     for start in (0, 8):  # from the beginning, and resumed where one process stood after two batches
-        parts = [_take(Batches(rows, next_row=start, process_index=i, process_count=2), 3) for i in range(2)]
-        for index, batch in enumerate(one[start // 4 : start // 4 + 3]):
-            together = {name: np.concatenate([part[index][name] for part in parts]) for name in batch}
-            assert together["inputs"].shape == batch["inputs"].shape
-            assert parts[0][index]["inputs"].shape == (2, 512)
-            wanted = sorted(row.tobytes() for row in batch["inputs"])
-            assert sorted(row.tobytes() for row in together["inputs"]) == wanted
+        for own in parts:
+            taken = _take(Batches(rows, next_row=start, own=own), 3)
+            for batch, part in zip(one[start // 4 : start // 4 + 3], taken, strict=True):
+                _assert_same(part, {name: array[own] for name, array in batch.items()})
 
 
-def test_rows_that_do_not_divide_over_the_processes_are_refused(dataset):
-    rows = gar_rows(dataset, "test", DataConfig(row_length=512, batch_rows=3), LayoutConfig())
-    with pytest.raises(InputError, match="batch-rows 3 must be a multiple of 2 processes"):
-        Batches(rows, process_count=2)
+def test_the_state_does_not_depend_on_how_many_rows_are_a_processs_own(dataset):
+    rows = gar_rows(dataset, "train", DataConfig(row_length=512, batch_rows=4), LayoutConfig())
+    positions = []
+    for own in (None, [2, 3], [1]):
+        batches = Batches(rows, next_row=4, own=own)
+        next(batches), next(batches)
+        positions.append(batches.next_row)
+        batches.close()
+    assert positions == [12, 12, 12]
+
+
+def test_the_rows_on_this_processs_devices_are_its_own():
+    sharding = ShardingRules().of_batch(make_mesh(MeshConfig()), 6)
+    assert own_rows(sharding, 6).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_held_out_batches_are_one_epoch_with_padding_behind(dataset):
     rows = gar_rows(dataset, "test", DataConfig(row_length=256, batch_rows=4), LayoutConfig())
     batches = list(epoch_batches(rows))
-    parts = [list(epoch_batches(rows, process_index=index, process_count=2)) for index in (0, 1)]
-    for whole, first, second in zip(batches, *parts, strict=True):
-        for name, array in whole.items():
-            np.testing.assert_array_equal(array[0::2], first[name])
-            np.testing.assert_array_equal(array[1::2], second[name])
+    for own in ([0, 1], [2, 3], [3]):
+        for whole, part in zip(batches, epoch_batches(rows, own), strict=True):
+            _assert_same(part, {name: array[own] for name, array in whole.items()})
     assert len(batches) == -(-rows.plan.rows_per_epoch // 4)
     assert all(batch["inputs"].shape == (4, 256) for batch in batches)
     assert sum(batch["loss_mask"].sum() for batch in batches) == sum(

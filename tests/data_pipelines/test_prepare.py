@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import json
 import multiprocessing
@@ -10,9 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-import data_pipelines.prepare as prepare_module
-from data_pipelines.audio import read_audio
-from data_pipelines.corpora.utterance import Corpus, Utterance
+from data_pipelines.corpora.utterance import AudioFile, Corpus, Fault, Utterance
+from data_pipelines.local_engine import LocalEngine
 from data_pipelines.prepare import PrepareConfig, prepare
 from data_pipelines.records import Dataset, Record
 from data_pipelines.work_folder import WorkFolder
@@ -31,11 +31,8 @@ def _part(corpus: Corpus, count: int) -> Corpus:
     return dataclasses.replace(corpus, utterances=corpus.utterances[:count])
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
-    """Chunks of 8 utterances, so that there are several to interrupt."""
-    monkeypatch.setattr(prepare_module, "MIN_CHUNK", 8)
-    monkeypatch.setattr(prepare_module, "MAX_CHUNK", 8)
+CONFIG = PrepareConfig(shards=2, group_size=8)
+"""As the data set of `prepared_bundled`: 25 clips in groups of 8, so that there are several to interrupt."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +52,7 @@ def _best_product(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_codes_decode_to_the_recording_of_their_utterance(decoded, small_corpus):
-    recordings = {one.id: resample(*read_audio(one.audio), 24000) for one in small_corpus.utterances}
+    recordings = {one.id: resample(*one.audio.read(), 24000) for one in small_corpus.utterances}
     error, energy = 0.0, 0.0
     for record, wave in decoded:
         likeness = {name: _best_product(own, wave) / np.linalg.norm(own) for name, own in recordings.items()}
@@ -82,26 +79,28 @@ def test_vowels_are_louder_than_silences_where_the_durations_put_them(decoded):
     assert np.median(energies["vowel"]) - np.median(energies["silence"]) > 15
 
 
-def test_interrupted_work_continues_to_the_same_bytes_whatever_the_workers_and_chunks(
-    tmp_path, prepared_bundled, small_corpus, bundled_codec, small_chunks
+def test_interrupted_work_continues_to_the_same_bytes_whatever_the_workers(
+    tmp_path, prepared_bundled, small_corpus, bundled_codec
 ):
     arguments = (small_corpus, tmp_path / "out", bundled_codec, FRONTEND)
 
     def interrupt(done, total, quarantined):
-        if done == 16:
+        if done >= 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(*arguments, PrepareConfig(shards=2), workers=2, progress=interrupt)
+        prepare(*arguments, CONFIG, LocalEngine(2, bundled_codec), progress=interrupt)
     with pytest.raises(InputError, match="not finished; give the same `ellav prepare` command again"):
         Dataset.open(tmp_path / "out")
     with pytest.raises(InputError, match=r"made with other settings \(shards 2 there, 3 now\)"):
-        prepare(*arguments, PrepareConfig(shards=3), workers=1)
+        prepare(*arguments, dataclasses.replace(CONFIG, shards=3), LocalEngine(1, bundled_codec))
     reports = []
-    summary = prepare(*arguments, PrepareConfig(shards=2), workers=1, progress=lambda *report: reports.append(report))
-    assert reports == [(16, 25, 0), (24, 25, 0), (25, 25, 0)]
-    assert (summary.continued_from, summary.found, summary.written, summary.quarantined) == (16, 25, 25, 0)
-    # The reference was made by two workers in one chunk.
+    summary = prepare(
+        *arguments, CONFIG, LocalEngine(1, bundled_codec), progress=lambda *report: reports.append(report)
+    )
+    assert 8 <= summary.continued_from < 25
+    assert (reports[0], reports[-1]) == ((summary.continued_from, 25, 0), (25, 25, 0))
+    assert (summary.found, summary.written, summary.quarantined) == (25, 25, 0)
     assert _files(tmp_path / "out") == _files(prepared_bundled)
 
 
@@ -109,7 +108,7 @@ def test_a_finished_data_set_is_left_alone(tmp_path, prepared_bundled, small_cor
     out = tmp_path / "out"
     shutil.copytree(prepared_bundled, out)
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert prepare(small_corpus, out, bundled_codec, FRONTEND, PrepareConfig(shards=2), workers=1) is None
+    assert prepare(small_corpus, out, bundled_codec, FRONTEND, CONFIG, LocalEngine(1, bundled_codec)) is None
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
@@ -118,9 +117,9 @@ def test_other_settings_are_named_and_change_nothing(tmp_path, prepared_bundled,
     shutil.copytree(prepared_bundled, out)
     frontend = dataclasses.replace(FRONTEND, silence_min_seconds=0.2)
     with pytest.raises(InputError, match=r"frontend.silence_min_seconds 0.1 there, 0.2 now"):
-        prepare(small_corpus, out, bundled_codec, frontend, PrepareConfig(shards=2), workers=1)
+        prepare(small_corpus, out, bundled_codec, frontend, CONFIG, LocalEngine(1, bundled_codec))
     with pytest.raises(InputError, match=r"utterances 25 there, 24 now"):
-        prepare(_part(small_corpus, 24), out, bundled_codec, FRONTEND, PrepareConfig(shards=2), workers=1)
+        prepare(_part(small_corpus, 24), out, bundled_codec, FRONTEND, CONFIG, LocalEngine(1, bundled_codec))
     assert _files(out) == _files(prepared_bundled)
 
 
@@ -137,122 +136,151 @@ def test_an_out_that_is_something_else_is_refused_and_kept(tmp_path, small_corpu
     make(out)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError, match=message):
-        prepare(small_corpus, out, bundled_codec, FRONTEND, PrepareConfig(), workers=1)
+        prepare(small_corpus, out, bundled_codec, FRONTEND, PrepareConfig(), LocalEngine(1, bundled_codec))
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_an_out_below_a_file_is_refused(tmp_path, small_corpus, bundled_codec):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match=r"can't be made \(Not a directory"):
-        prepare(small_corpus, tmp_path / "file" / "out", bundled_codec, FRONTEND, PrepareConfig(), workers=1)
+        prepare(
+            small_corpus,
+            tmp_path / "file" / "out",
+            bundled_codec,
+            FRONTEND,
+            PrepareConfig(),
+            LocalEngine(1, bundled_codec),
+        )
 
 
 def test_two_processes_never_write_one_data_set(tmp_path, small_corpus, bundled_codec):
     config = PrepareConfig()
-    settings = prepare_module._settings(small_corpus, small_corpus.utterances, bundled_codec, FRONTEND, config)
-    other = WorkFolder(tmp_path / "out", settings)
+    other = WorkFolder(tmp_path / "out")
     with pytest.raises(InputError, match="another `ellav prepare` is writing this data set"):
-        prepare(small_corpus, tmp_path / "out", bundled_codec, FRONTEND, config, workers=1)
+        prepare(small_corpus, tmp_path / "out", bundled_codec, FRONTEND, config, LocalEngine(1, bundled_codec))
     other.close()
 
 
-@pytest.mark.parametrize("change", [{"shards": 0}, {"limit": 0}, {"max_seconds": 0.0}])
+@pytest.mark.parametrize("change", [{"shards": 0}, {"limit": 0}, {"group_size": 0}, {"max_seconds": 0.0}])
 def test_settings_without_meaning_are_refused(change):
-    with pytest.raises(InputError, match=r"must be at least 1, max_seconds above 0"):
+    with pytest.raises(InputError, match=r"must be at least 1, max_seconds above"):
         PrepareConfig(**change)
 
 
 def _corpus_of_odd_files(folder: Path, speech: Sequence[Utterance]) -> tuple[Corpus, dict[str, str]]:
-    """Good recordings in odd formats, and bad ones with the reason that is expected for each."""
+    """Good recordings in odd formats, and bad ones with the fault that is expected of each."""
     good = speech[0]
-    wave, _ = read_audio(good.audio)
-    stereo = np.stack([wave, wave], axis=1)
-    soundfile.write(folder / "stereo.wav", stereo, 16000)
+    wave, _ = good.audio.read()
+    soundfile.write(folder / "stereo.wav", np.stack([wave, wave], axis=1), 16000)
     soundfile.write(folder / "8_kHz.wav", resample(wave, 16000, 8000), 8000)
     soundfile.write(folder / "48_kHz.flac", resample(wave, 16000, 48000), 48000)
     soundfile.write(folder / "silent.wav", 0 * wave, 16000)
     soundfile.write(folder / "nan.wav", wave + np.nan, 16000, subtype="FLOAT")
     soundfile.write(folder / "20_minutes.flac", np.resize(wave, 1200 * 16000), 16000)
+    soundfile.write(folder / "overdriven.wav", np.clip(20 * wave, -1, 1), 16000)
+    soundfile.write(folder / "blip.wav", wave[4000:5000], 16000)
+    soundfile.write(folder / "whole.flac", wave, 16000)
+    (folder / "cut_off.flac").write_bytes((folder / "whole.flac").read_bytes()[:-5000])
     (folder / "empty.wav").write_bytes(b"")
-    (folder / "corrupt.opus").write_bytes(good.audio.read_bytes()[:50])
-    reasons = {
-        "missing.wav": "no such file",
-        "silent.wav": "silent",
-        "nan.wav": "NaN",
-        "20_minutes.flac": "lasts 1200.0 s, the limit is 120 s",
-        "empty.wav": "the file is empty",
-        "corrupt.opus": "not a recording that can be read",
+    (folder / "corrupt.opus").write_bytes(good.audio.path.read_bytes()[:50])
+    faults = {
+        "missing.wav": "audio-missing",
+        "silent.wav": "audio-silent",
+        "nan.wav": "audio-nan",
+        "20_minutes.flac": "audio-too-long",
+        "overdriven.wav": "audio-clipped",
+        "blip.wav": "audio-too-short",
+        "cut_off.flac": "audio-truncated",
+        "empty.wav": "audio-unreadable",
+        "corrupt.opus": "audio-unreadable",
     }
-    names = ["stereo.wav", "8_kHz.wav", "48_kHz.flac", *reasons]
-    utterances = [Utterance(name, folder / name, good.text, "allison", "train") for name in names]
+    names = ["stereo.wav", "8_kHz.wav", "48_kHz.flac", *faults]
+    utterances = [Utterance(name, AudioFile(folder / name), good.text, "allison", "train") for name in names]
     for name, text in {"no text": "", "no words": "...!", "emoji": "🎉🎉"}.items():
         utterances.append(Utterance(name, good.audio, text, "allison", "train"))
-        reasons[name] = "words"
+        faults[name] = "text-empty"
     # Far more words than the recording has room for.
     utterances.append(Utterance("other text", good.audio, speech[-1].text * 20, "allison", "train"))
-    reasons["other text"] = "no alignment"
-    return Corpus("odd files", "CC BY-SA 3.0", "Allison Smith", utterances), reasons
+    faults["other text"] = "text-mismatch"
+    fault = Fault("text-encoding", "latin-1.txt: not UTF-8")
+    utterances.append(Utterance("latin-1", good.audio, "", "allison", "train", fault))
+    faults["latin-1"] = "text-encoding"
+    return Corpus("odd files", "CC BY-SA 3.0", "Allison Smith", utterances), faults
 
 
 def test_what_cant_be_used_is_quarantined_with_its_reason(tmp_path, small_corpus, bundled_codec):
     (tmp_path / "files").mkdir()
-    corpus, reasons = _corpus_of_odd_files(tmp_path / "files", small_corpus.utterances)
-    summary = prepare(corpus, tmp_path / "out", bundled_codec, FRONTEND, PrepareConfig(shards=1), workers=2)
+    corpus, faults = _corpus_of_odd_files(tmp_path / "files", small_corpus.utterances)
+    config = PrepareConfig(shards=1, min_seconds=0.1)
+    summary = prepare(corpus, tmp_path / "out", bundled_codec, FRONTEND, config, LocalEngine(2, bundled_codec))
     lines = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
     quarantine = {line["id"]: line for line in map(json.loads, lines)}
-    assert set(quarantine) == set(reasons)
-    for name, reason in reasons.items():
-        assert reason in quarantine[name]["reason"]
+    assert {name: line["reason"] for name, line in quarantine.items()} == faults
     assert quarantine["silent.wav"]["source"] == str(tmp_path / "files" / "silent.wav")
-    assert (summary.found, summary.written, summary.quarantined) == (13, 3, 10)
+    assert "silent (peak" in quarantine["silent.wav"]["detail"]
+    counts = dict(collections.Counter(faults.values()))
+    assert (summary.found, summary.written, summary.faults) == (17, 3, counts)
     dataset = Dataset.open(tmp_path / "out")
-    assert dataset.info["utterances"] == {"found": 13, "written": 3, "quarantined": 10}
+    assert dataset.info["utterances"] == {"found": 17, "written": 3, "quarantined": 14, "reasons": counts}
     # One recording in three formats: the same phones, and as many frames but for the rounding of the rates.
     records = [dataset.records("train")[i] for i in range(3)]
     assert {record.id for record in records} == {"stereo.wav", "8_kHz.wav", "48_kHz.flac"}
     assert len({record.phones_N.tobytes() for record in records if record.id != "8_kHz.wav"}) == 1
 
 
+def test_the_second_utterance_of_an_id_is_quarantined(tmp_path, small_corpus, bundled_codec):
+    first, second = small_corpus.utterances[:2]
+    corpus = dataclasses.replace(small_corpus, utterances=[first, dataclasses.replace(second, id=first.id)])
+    summary = prepare(corpus, tmp_path / "out", bundled_codec, FRONTEND, PrepareConfig(), LocalEngine(1, bundled_codec))
+    assert (summary.written, summary.faults) == (1, {"duplicate-id": 1})
+    (line,) = map(json.loads, (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines())
+    assert (line["id"], line["source"], line["reason"]) == (first.id, second.audio.name, "duplicate-id")
+    assert Dataset.open(tmp_path / "out").records(first.split)[0].text == first.text
+
+
 def test_a_corpus_without_a_usable_utterance_is_refused(tmp_path, bundled_codec):
-    corpus = Corpus("mine", "", "", [Utterance("a", tmp_path / "a.wav", "Hello.", "me", "train")])
-    with pytest.raises(InputError, match=r"none of the 1 utterances of mine can be used; the first: .*no such file"):
-        prepare(corpus, tmp_path / "out", bundled_codec, FRONTEND, PrepareConfig(), workers=1)
+    corpus = Corpus("mine", "", "", [Utterance("a", AudioFile(tmp_path / "a.wav"), "Hello.", "me", "train")])
+    with pytest.raises(InputError, match=r"none of the 1 utterances of mine can be used: 1 x audio-missing"):
+        prepare(corpus, tmp_path / "out", bundled_codec, FRONTEND, PrepareConfig(), LocalEngine(1, bundled_codec))
 
 
-def test_a_corpus_with_an_id_twice_or_nothing_in_it_is_refused(tmp_path, small_corpus, bundled_codec):
-    twice = dataclasses.replace(small_corpus, utterances=[small_corpus.utterances[0]] * 2)
-    with pytest.raises(InputError, match=r"two utterances have the id 'activated'"):
-        prepare(twice, tmp_path / "out", bundled_codec, FRONTEND, PrepareConfig(), workers=1)
+def test_a_corpus_with_nothing_in_it_is_refused_and_leaves_no_trace(tmp_path, small_corpus, bundled_codec):
     with pytest.raises(InputError, match=r"no utterances; expected at least one"):
-        prepare(_part(small_corpus, 0), tmp_path / "out", bundled_codec, FRONTEND, PrepareConfig(), workers=1)
+        prepare(
+            _part(small_corpus, 0),
+            tmp_path / "out",
+            bundled_codec,
+            FRONTEND,
+            PrepareConfig(),
+            LocalEngine(1, bundled_codec),
+        )
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("full_after", "size"), [(8, 3000), (25, 70_000)], ids=["in a chunk", "in a shard"])
-def test_a_full_disk_loses_nothing(
-    tmp_path, prepared_bundled, small_corpus, bundled_codec, small_chunks, full_after, size
-):
-    arguments = (small_corpus, tmp_path / "out", bundled_codec, FRONTEND, PrepareConfig(shards=2))
+def test_a_full_disk_loses_nothing(tmp_path, prepared_bundled, small_corpus, bundled_codec, full_after, size):
+    arguments = (small_corpus, tmp_path / "out", bundled_codec, FRONTEND, CONFIG)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(done, total, quarantined):
         # From now on no file grows beyond `size` bytes: the kernel fails the write as it does on a full disk.
         if done == full_after:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+            for worker in multiprocessing.active_children():
+                resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (size, hard))
 
     try:
         with pytest.raises(OSError, match="File too large") as caught:
-            prepare(*arguments, workers=1, progress=fill)
+            prepare(*arguments, LocalEngine(1, bundled_codec), progress=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert str(tmp_path / "out") in str(caught.value)
     assert not (tmp_path / "out" / "dataset.json").exists()
-    assert prepare(*arguments, workers=1).continued_from == full_after
+    assert prepare(*arguments, LocalEngine(1, bundled_codec)).continued_from >= full_after
     assert _files(tmp_path / "out") == _files(prepared_bundled)
 
 
-def test_an_utterance_whose_worker_is_killed_is_aligned_again(
-    tmp_path, prepared_bundled, small_corpus, bundled_codec, small_chunks
-):
+def test_an_utterance_whose_worker_is_killed_is_aligned_again(tmp_path, prepared_bundled, small_corpus, bundled_codec):
     killed = []
 
     def kill_a_worker(done, total, quarantined):
@@ -260,8 +288,8 @@ def test_an_utterance_whose_worker_is_killed_is_aligned_again(
             killed.append(multiprocessing.active_children()[0])
             killed[0].kill()
 
-    arguments = (small_corpus, tmp_path / "out", bundled_codec, FRONTEND, PrepareConfig(shards=2))
-    summary = prepare(*arguments, workers=2, progress=kill_a_worker)
+    arguments = (small_corpus, tmp_path / "out", bundled_codec, FRONTEND, CONFIG)
+    summary = prepare(*arguments, LocalEngine(2, bundled_codec), progress=kill_a_worker)
     assert killed
     assert summary.quarantined == 0
     assert _files(tmp_path / "out") == _files(prepared_bundled)

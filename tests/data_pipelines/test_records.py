@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from data_pipelines.records import Dataset, Record, RecordSource, ShardWriter, shard_of
+from data_pipelines.records import Dataset, Record, RecordSource, ShardFile, shard_name, shard_of
 from ellav_jax.errors import InputError
 
 
@@ -88,30 +88,31 @@ def test_the_shard_is_a_function_of_the_id_alone():
     assert counts.min() > 80
 
 
+def _write_shard(path, records):
+    file = ShardFile(path)
+    for record in records:
+        file.write(record)
+    return file.close()
+
+
 def test_shards_give_back_every_record_in_the_order_of_the_lengths(tmp_path):
-    records = {f"u{i}": _record(f"u{i}", durations=range(1, 3 + i % 7), seed=i) for i in range(50)}
-    writer = ShardWriter(tmp_path, "train", 3)
-    for record in records.values():
-        writer.write(record)
-    shards = writer.close()
-    assert [shard["file"] for shard in shards] == [f"train-0000{i}-of-00003.array_record" for i in range(3)]
-    assert sum(shard["records"] for shard in shards) == 50
+    records = [_record(f"u{i}", durations=range(1, 3 + i % 7), seed=i) for i in range(50)]
+    names = [shard_name("train", i, 3) for i in range(3)]
+    assert names[1] == "train-00001-of-00003.array_record"
+    # The second shard is empty.
+    contents = [_write_shard(tmp_path / names[i], part) for i, part in enumerate([records[:20], [], records[20:]])]
+    shards = [{"file": one.file, "records": len(one.ids_N), "bytes": one.bytes} for one in contents]
+    assert [shard["records"] for shard in shards] == [20, 0, 30]
+    assert [shard["bytes"] for shard in shards] == [(tmp_path / name).stat().st_size for name in names]
     source = RecordSource(tmp_path, shards)
-    ids = [one.decode() for one in writer.lengths["ids"]]
-    assert sorted(ids) == sorted(records)
     assert len(source) == 50
-    for i, one in enumerate(ids):
-        _same(source[i], records[one])
-        assert writer.lengths["phones"][i] == len(records[one].phones_N)
-        assert writer.lengths["frames"][i] == len(records[one].codes_Tx8)
-
-
-def test_a_shard_may_be_empty(tmp_path):
-    writer = ShardWriter(tmp_path, "test", 16)
-    writer.write(_record())
-    shards = writer.close()
-    assert sorted(shard["records"] for shard in shards) == [0] * 15 + [1]
-    _same(RecordSource(tmp_path, shards)[0], _record())
+    for i, record in enumerate(records):
+        _same(source[i], record)
+    assert [one.decode() for one in np.concatenate([one.ids_N for one in contents])] == [one.id for one in records]
+    for name in ("phones", "frames"):
+        lengths = np.concatenate([getattr(one, f"{name}_N") for one in contents])
+        assert lengths.tolist() == [getattr(record, f"num_{name}") for record in records]
+    assert frozenset.union(*(one.speakers for one in contents)) == {record.speaker for record in records}
 
 
 def test_the_source_works_in_threads_and_after_pickling(prepared_bundled):

@@ -1,6 +1,5 @@
-import json
+import dataclasses
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_pipelines.corpora.utterance import AudioFile
+from data_pipelines.local_engine import LocalEngine
+from data_pipelines.prepare import PrepareConfig, prepare
 from data_pipelines.records import Dataset
 from ellav_jax.errors import InputError
+from ellav_jax.frontend.frontend import default_frontend
 from launch.inspect import main
 
 ROOT = Path(__file__).parents[2]
@@ -62,22 +65,15 @@ def test_one_utterance_shows_its_phones_over_its_frames(prepared_bundled, capsys
     assert int(rows[0][3]) == record.codes_Tx8[0, 0]
 
 
-def test_reasons_of_the_quarantine_are_counted(prepared_bundled, tmp_path, capsys):
-    copy = tmp_path / "copy"
-    shutil.copytree(prepared_bundled, copy)
-    lines = [
-        {
-            "id": f"u{i}",
-            "split": "train",
-            "source": f"/a/{i}.wav",
-            "text": "Hi",
-            "reason": f"/a/{i}.wav: silent (peak 0)",
-        }
-        for i in range(3)
-    ]
-    (copy / "quarantine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    main([str(copy)])
-    assert "3 x FILE: silent (peak 0)" in capsys.readouterr().out
+def test_reasons_of_the_quarantine_are_counted(small_corpus, bundled_codec, tmp_path, capsys):
+    good = small_corpus.utterances[0]
+    bad = [dataclasses.replace(good, id=f"bad {i}", audio=AudioFile(tmp_path / f"{i}.wav")) for i in range(2)]
+    corpus = dataclasses.replace(small_corpus, utterances=[good, *bad])
+    prepare(corpus, tmp_path / "out", bundled_codec, default_frontend(), PrepareConfig(), LocalEngine(1, bundled_codec))
+    main([str(tmp_path / "out")])
+    out = capsys.readouterr().out
+    assert "3 utterances = 1 written + 2 quarantined" in out
+    assert "2 x audio-missing: there is no such recording" in out
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,14 +17,12 @@ from data_pipelines.records import Dataset
 ROOT = Path(__file__).parents[2]
 
 
-# Chunks of 4 utterances, so that there is something to interrupt in a small data set.
-SMALL_CHUNKS = "import data_pipelines.prepare as p; p.MIN_CHUNK = p.MAX_CHUNK = 4; import launch.cli; "
-OPTIONS = ("--limit", "12", "--shards", "2")
+# Groups of 4 utterances, so that there is something to interrupt in a small data set.
+OPTIONS = ("--limit", "12", "--shards", "2", "--group-size", "4")
 
 
 def _start(out: Path) -> subprocess.Popen:
-    code = SMALL_CHUNKS + "launch.cli.main()"
-    command = [sys.executable, "-c", code, "prepare", "bundled", str(out), *OPTIONS]
+    command = [sys.executable, "-m", "launch.cli", "prepare", "bundled", str(out), *OPTIONS]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # A session of its own: signals sent to its group, as a terminal does, reach its workers and not us.
@@ -31,7 +30,7 @@ def _start(out: Path) -> subprocess.Popen:
 
 
 def _chunks(out: Path) -> list[Path]:
-    return sorted((out / ".prepare").glob("chunk-*"))
+    return sorted((out / ".prepare").glob("chunks-*/[0-9]*"))
 
 
 def _wait_for(condition, seconds=120):
@@ -143,7 +142,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path, whole):
 
 
 class SmallDisk:
-    """A disk of 24 kB to write below `folder`, until it grows.
+    """A disk of 48 kB to write below `folder`, until it grows.
 
     A tmpfs where mounting is allowed (root outside a strict container), else a limit on the size of files, which the
     kernel reports on writing in the same way.
@@ -152,14 +151,15 @@ class SmallDisk:
     def __init__(self, folder: Path):
         folder.mkdir()
         self.folder = folder
-        mount = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", folder]
+        mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", folder]
         self.mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
 
     def limit(self, writer: subprocess.Popen) -> None:
         if not self.mounted:
             # Not before the workers have made their own temporary files.
             _wait_for(lambda: _chunks(self.folder / "out"))
-            resource.prlimit(writer.pid, resource.RLIMIT_FSIZE, (3000, 3000))
+            for process in _group(writer):
+                resource.prlimit(process, resource.RLIMIT_FSIZE, (3000, 3000))
 
     def grow(self) -> None:
         if self.mounted:
@@ -202,13 +202,11 @@ def test_kills_and_interruptions_at_random_moments_never_change_the_result(tmp_p
     moments = random.Random(20240117)
     out = tmp_path / "out"
     seconds = float((whole.parent / "seconds").read_text())
-    ends = {"parent killed": 0, "all killed": 0, "ctrl-c": 0}
-    while not (out / "dataset.json").exists():
+    ends, finished = {"parent killed": 0, "all killed": 0, "ctrl-c": 0}, 0
+    while sum(ends.values()) < 24 or not finished:
         process = _start(out)
         try:
-            # The first ones well before the end, so that there are some.
-            latest = 0.8 if sum(ends.values()) < 5 else 1.6
-            process.communicate(timeout=seconds * moments.uniform(0.2, latest))
+            process.communicate(timeout=seconds * moments.uniform(0.1, 1.1))
         except subprocess.TimeoutExpired:
             end = moments.choice(list(ends))
             ends[end] += 1
@@ -221,9 +219,11 @@ def test_kills_and_interruptions_at_random_moments_never_change_the_result(tmp_p
                 assert process.returncode == 130
                 assert "Traceback" not in stderr
         _wait_until_group_is_gone(process)
-        assert sum(ends.values()) < 60
-    assert sum(ends.values()) > 2
-    process = _start(out)
-    process.communicate(timeout=300)
-    assert process.returncode == 0
-    assert _files(out) == _files(whole)
+        if (out / "dataset.json").exists():
+            # Whatever was left lying about by a run that was killed at its very end goes with the next one.
+            process = _start(out)
+            process.communicate(timeout=300)
+            assert process.returncode == 0
+            assert _files(out) == _files(whole)
+            finished += 1
+            shutil.rmtree(out)

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from ellav_jax.frontend.frontend import Frontend
+from ellav_jax.frontend.alignment import Aligner
+from ellav_jax.frontend.analyzer import TextAnalyzer
+from ellav_jax.frontend.frontend import Frontend, default_frontend
 from launch import cli
+from tests.textgrid_writer import long_textgrid
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +19,7 @@ def prompt(small_corpus, tmp_path_factory):
     """A held-out clip as a user has it: a WAV file and its text."""
     one = next(u for u in small_corpus.utterances if u.split == "test")
     path = tmp_path_factory.mktemp("prompt") / "prompt.wav"
-    soundfile.write(path, *soundfile.read(one.audio))
+    soundfile.write(path, *soundfile.read(one.audio.path))
     return path, one.text
 
 
@@ -67,6 +70,28 @@ def test_a_sentence_is_spoken_into_a_file(arguments, tmp_path, capsys):
     assert f"{tmp_path / 'out.wav'}: {len(waveform) / 24_000:.2f} s, " in out
     phones, calls = (int(out.split(f" {what}")[0].split()[-1]) for what in ("phones", "GAR calls"))
     assert calls == len(waveform) // 320 + phones
+
+
+def test_the_prompts_alignment_may_come_from_a_textgrid(arguments, prompt, tmp_path, capsys):
+    path, text = prompt
+    frontend = default_frontend()
+    waveform, rate = soundfile.read(path, dtype="float32")
+    parts = [(one.phone, one.start_s, one.end_s) for one in _align(frontend, waveform, rate, text)]
+    (tmp_path / "prompt.TextGrid").write_text(long_textgrid({"phones": parts}, len(waveform) / rate))
+    ours = [*arguments(out=tmp_path / "ours.wav"), "--max-phone-seconds", "0.1"]
+    assert cli.main(ours) == 0
+    at = ours.index("--prompt-text")
+    with_textgrid = [*ours[:at], "--prompt-textgrid", str(tmp_path / "prompt.TextGrid"), *ours[at + 2 :]]
+    assert cli.main([*with_textgrid, "--out", str(tmp_path / "theirs.wav")]) == 0
+    assert (tmp_path / "ours.wav").read_bytes() == (tmp_path / "theirs.wav").read_bytes()
+    capsys.readouterr()
+    for neither_or_both in ([*ours[:at], *ours[at + 2 :]], [*ours, "--prompt-textgrid", "a.TextGrid"]):
+        assert cli.main(neither_or_both) == 2
+        assert "expected either --prompt-text TEXT" in capsys.readouterr().err
+
+
+def _align(frontend, waveform, rate, text):
+    return Aligner(frontend, TextAnalyzer(frontend)).align(waveform, rate, text)
 
 
 def test_a_prompt_below_half_a_second_is_refused(refused, prompt, tmp_path):

@@ -8,7 +8,6 @@ import pytest
 import torch
 from transformers import EncodecConfig, EncodecModel
 
-from data_pipelines.audio import read_audio
 from data_pipelines.corpora import open_corpus
 from ellav_jax.codec.bootstrap import fill_codebooks
 from ellav_jax.codec.codec import Codec
@@ -31,7 +30,7 @@ def one_torch_thread():
 def speech() -> list[np.ndarray]:
     """Eight bundled clips at 24 kHz, 0.4 to 4 seconds, none a multiple of a frame."""
     utterances = open_corpus("bundled").utterances
-    waves = [resample(*read_audio(one.audio), 24_000) for one in utterances[::30]]
+    waves = [resample(*one.audio.read(), 24_000) for one in utterances[::30]]
     return [wave for wave in waves if len(wave) < 4 * 24_000][:8]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from ellav_jax.errors import InputError
 from ellav_jax.frontend.alignment import Aligner, AlignmentError
 from ellav_jax.frontend.analyzer import TextAnalyzer
 from ellav_jax.frontend.durations import frame_durations, trim_edges
-from ellav_jax.frontend.frontend import Frontend, default_frontend
+from ellav_jax.frontend.frontend import TEXTGRID, Frontend, default_frontend
 from ellav_jax.frontend.intervals import PhoneInterval
 from tests.ellav_jax.frontend.conftest import Clip
 
@@ -155,5 +156,11 @@ def test_failures_say_nothing_on_stderr(aligner: Aligner, clip: Clip, capfd: pyt
 
 
 def test_the_frontend_of_another_aligner_is_refused(frontend: Frontend, analyzer: TextAnalyzer) -> None:
-    with pytest.raises(InputError, match=r"found 'mfa 3\.2'"):
-        Aligner(dataclasses.replace(frontend, aligner="mfa 3.2"), analyzer)
+    with pytest.raises(InputError, match=r"found 'textgrid' and arpabet phones.*align with MFA"):
+        Aligner(dataclasses.replace(frontend, aligner=TEXTGRID), analyzer)
+
+
+def test_a_refusal_names_its_fault_and_can_be_sent_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(AlignmentError("not said")))
+    assert isinstance(error, AlignmentError)
+    assert (error.fault, str(error)) == ("text-mismatch", "not said")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ellav_jax.errors import InputError
+from ellav_jax.errors import InputError, UnusableError
 from ellav_jax.frontend.analyzer import TextAnalyzer
-from ellav_jax.frontend.frontend import Frontend, default_frontend
+from ellav_jax.frontend.frontend import TEXTGRID, Frontend, default_frontend
 
 
 def test_words_carry_dictionary_phones_alternates_and_pauses(analyzer: TextAnalyzer) -> None:
@@ -52,8 +52,15 @@ def test_text_of_digits_alone_is_spoken(analyzer: TextAnalyzer) -> None:
 
 @pytest.mark.parametrize("text", ["", "🎉", "..."])
 def test_text_without_words_is_refused(analyzer: TextAnalyzer, text: str) -> None:
-    with pytest.raises(InputError, match="no words"):
+    with pytest.raises(UnusableError, match="no words") as error:
         analyzer.phones(text)
+    assert error.value.fault == "text-empty"
+
+
+def test_text_in_another_script_is_refused(analyzer: TextAnalyzer) -> None:
+    with pytest.raises(UnusableError, match="Latin letters") as error:
+        analyzer.phones("Добрый day")
+    assert error.value.fault == "text-unpronounceable"
 
 
 def test_another_dictionary_than_the_frontends_is_refused(frontend: Frontend, tmp_path: Path) -> None:
@@ -81,3 +88,30 @@ def test_stress_marks_all_vowels(tmp_path: Path) -> None:
 def test_phonemizer_writes_nothing_to_stderr(frontend: Frontend, capfd: pytest.CaptureFixture[str]) -> None:
     TextAnalyzer(frontend).phones("Digium café voilà x")
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_ipa_frontend_speaks_unknown_words_with_the_dictionarys_phones(tmp_path: Path) -> None:
+    path = tmp_path / "german.dict"
+    path.write_text("guten\tɡ uː t ə n\nmorgen\tm ɔ ɾ ɡ ə n\ne-mail\tiː m eː l\n", encoding="utf-8")
+    german = TextAnalyzer(default_frontend(path, aligner=TEXTGRID, language="de"), path)
+    assert german.phones("Guten Morgen, gute E-Mail!") == (
+        "SIL ɡ uː t ə n m ɔ ɾ ɡ ə n SIL ɡ uː t ə iː m eː l SIL".split()  # noqa: SIM905 (reads as phones)
+    )
+    assert [word.in_dictionary for word in german.words("guten Morgen, gute")] == [True, True, False]
+    with pytest.raises(UnusableError, match=r"the word 'apfel' is not in german.dict.*speaks it with 'a'") as error:
+        german.phones("guten Apfel")
+    assert error.value.fault == "text-unpronounceable"
+
+
+def test_an_ipa_frontend_keeps_stress_where_it_is_on(tmp_path: Path) -> None:
+    path = tmp_path / "german.dict"
+    path.write_text("guten\tɡ ˈuː t ə n\n", encoding="utf-8")
+    german = TextAnalyzer(default_frontend(path, stress=True, aligner=TEXTGRID, language="de"), path)
+    assert german.phones("gute") == ["SIL", "ɡ", "ˈuː", "t", "ə", "SIL"]
+
+
+def test_english_in_ipa_has_the_english_rules_for_text(tmp_path: Path) -> None:
+    path = tmp_path / "english.dict"
+    path.write_text("press\tp ɹ ɛ s\none\tw ʌ n\np\tp iː\n", encoding="utf-8")
+    english = TextAnalyzer(default_frontend(path, aligner=TEXTGRID), path)
+    assert english.phones("Press 1, P") == "SIL p ɹ ɛ s w ʌ n SIL p iː SIL".split()  # noqa: SIM905 (reads as phones)

@@ -57,6 +57,9 @@ def test_stress_is_kept_where_it_is_on(tmp_path: Path) -> None:
         ("", False, "no words"),
         ("hello\n", False, "line 1: found 'hello' without phones"),
         ("hi\tHH AY1\nhello\tHH ə l oʊ\n", False, "line 2: found phone 'ə'"),
+        ("[noise]\tspn\nhello\th ə l oʊ\nhi\tHH AY1\n", False, "line 3: found the ARPAbet phone 'HH' among IPA"),
+        ("hello\th ə l ˈ oʊ\n", False, "line 1: found the stress mark 'ˈ' alone"),
+        ("hello\th ə l oʊ\n", True, "no phone with a stress mark"),
         ("hi\tHH AY\n", True, "line 1: found vowel 'AY' without stress"),
     ],
 )
@@ -75,3 +78,23 @@ def test_a_missing_or_binary_dictionary_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.dict").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="UTF-8"):
         load_dictionary(tmp_path / "binary.dict", stress=False)
+
+
+def test_ipa_is_read_with_probabilities_tones_and_words_of_any_script(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.dict"
+    path.write_text(
+        "\ufeffÜber\t0.2\t0.1\t1.0\t1.0\tyː b ɐ\n"
+        "u\u0308ber\t0.9\tˈyː b ɜ\n"  # the same word, its letter written as two signs
+        "l’homme l ˈɔ m\n"
+        "नमस्ते\tn ə m ʌ s t eː\n"
+        "ba2\t1.0\tb a2 -\n",
+        encoding="utf-8",
+    )
+    dictionary = load_dictionary(path, stress=False)
+    assert dictionary.phone_set == "ipa"
+    assert dictionary.pronunciations("über") == (("yː", "b", "ɜ"), ("yː", "b", "ɐ"))
+    assert dictionary.pronunciations("l'homme") == (("l", "ɔ", "m"),)
+    assert "नमस्ते" in dictionary
+    assert dictionary.pronunciations("ba2") == (("b", "a2", "-"),)
+    assert dictionary.phones() == ("-", "a2", "b", "eː", "l", "m", "n", "s", "t", "yː", "ɐ", "ɔ", "ə", "ɜ", "ʌ")
+    assert "ˈyː" in load_dictionary(path, stress=True).phones()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ellav_jax.errors import InputError
+from ellav_jax.errors import UnusableError
 from ellav_jax.frontend.durations import frame_durations, trim_edges
 from ellav_jax.frontend.frontend import Frontend
 from ellav_jax.frontend.intervals import PhoneInterval
@@ -38,7 +38,7 @@ def test_durations_sum_to_the_frames_and_are_at_least_one(
     spoken = [phone for phone, _ in parts if phone != "SIL"]
     try:
         phones, durations = frame_durations(intervals_of(parts), num_frames, frontend)
-    except InputError:
+    except UnusableError:
         assert len(parts) > num_frames or not spoken
         return
     assert durations.dtype == np.int32
@@ -112,8 +112,9 @@ def test_as_many_phones_as_frames_get_one_each_and_one_more_is_refused(frontend:
     parts = [("AA", 1)] * 7 + [("S", 3)]
     _, durations = frame_durations(intervals_of(parts), 8, frontend)
     assert durations.tolist() == [1] * 8
-    with pytest.raises(InputError, match="9 phones, expected at most one a frame for 8 frames"):
+    with pytest.raises(UnusableError, match="9 phones, expected at most one a frame for 8 frames") as error:
         frame_durations(intervals_of([("AA", 1)] * 8 + [("S", 2)]), 8, frontend)
+    assert error.value.fault == "too-many-phones"
 
 
 @pytest.mark.parametrize(
@@ -128,12 +129,12 @@ def test_as_many_phones_as_frames_get_one_each_and_one_more_is_refused(frontend:
 def test_intervals_that_do_not_cover_the_frames_are_refused(
     frontend: Frontend, intervals: list[PhoneInterval], num_frames: int, message: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UnusableError, match=message):
         frame_durations(intervals, num_frames, frontend)
 
 
 def test_silence_alone_is_refused_when_it_is_no_phone(frontend: Frontend) -> None:
-    with pytest.raises(InputError, match="nothing but silence"):
+    with pytest.raises(UnusableError, match="nothing but silence"):
         frame_durations(intervals_of([("SIL", 40)]), 30, dataclasses.replace(frontend, silence_as_phone=False))
 
 

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipelines.audio import read_audio
 from ellav_jax.errors import InputError
 from ellav_jax.frontend.frontend import default_frontend
 from ellav_jax.hybrid_sequence import LayoutConfig
@@ -34,7 +33,7 @@ def make(tiny, bundled_codec):
 def clip(small_corpus):
     """A held-out clip: waveform, rate, text."""
     one = next(u for u in small_corpus.utterances if u.split == "test")
-    return (*read_audio(one.audio), one.text)
+    return (*one.audio.read(), one.text)
 
 
 @pytest.mark.parametrize("layout", [LayoutConfig(local_advance=2), LayoutConfig(order="valle")])
