@@ -24,7 +24,6 @@ from ellav_jax.errors import InputError
 
 if TYPE_CHECKING:
     from ellav_jax.codec.codec import Codec
-    from ellav_jax.codec.package_backend import PackageCodec
 
 # More is not the fault of single recordings.
 _MAX_CRASHES = 3
@@ -33,13 +32,14 @@ _MAX_CRASHES = 3
 class LocalEngine:
     """`workers` processes. They die with this process, however it ends.
 
-    codec: encodes in this process where it runs on an accelerator. Raises InputError for less than one worker.
+    device_codec: encodes here, on this process's accelerator; without it each worker encodes on its own core. Raises
+    InputError for less than one worker.
     """
 
-    def __init__(self, workers: int, codec: "Codec | PackageCodec"):
+    def __init__(self, workers: int, device_codec: "Codec | None" = None):
         if workers < 1:
             raise InputError(f"{workers} workers; expected at least 1")
-        self._workers, self._device_codec = workers, codec if codec.on_accelerator else None
+        self._workers, self._device_codec = workers, device_codec
         self._crashes = 0
 
     def shards(self, work: WorkFolder, groups: int, keys: Sequence[ShardKey], shards: int) -> list[ShardContents]:

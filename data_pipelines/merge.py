@@ -6,19 +6,16 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from data_pipelines.corpora.utterance import Corpus
 from data_pipelines.records import FORMAT, SCHEMA_VERSION, Record, ShardContents, ShardFile, shard_name, shard_of
 from data_pipelines.work_folder import WorkFolder, chunk_path, read_chunk, read_chunk_facts
+from ellav_jax.codec.config import CodecFacts
 from ellav_jax.files import atomic_path, write_json
 from ellav_jax.frontend.frontend import Frontend
-
-if TYPE_CHECKING:
-    from ellav_jax.codec.codec import Codec
-    from ellav_jax.codec.package_backend import PackageCodec
 
 # Shards open at a time: below the usual limit of 1024 open files. More shards take more passes over the chunks.
 _OPEN_SHARDS = 256
@@ -85,7 +82,7 @@ def write_quarantine(work: WorkFolder, groups: int) -> Totals:
 def describe(
     work: WorkFolder,
     corpus: Corpus,
-    codec: "Codec | PackageCodec",
+    codec: CodecFacts,
     frontend: Frontend,
     settings: Mapping[str, Any],
     totals: Totals,
@@ -117,15 +114,7 @@ def describe(
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "corpus": {"name": corpus.name, "licence": corpus.licence, "attribution": corpus.attribution},
-        "codec": {
-            "name": codec.name,
-            "sha256": codec.sha256,
-            "sample_rate": codec.sample_rate,
-            "hop": codec.hop,
-            "frame_rate": codec.frame_rate,
-            "num_codebooks": codec.num_codebooks,
-            "codebook_size": codec.codebook_size,
-        },
+        "codec": dataclasses.asdict(codec),
         "aligner": frontend.aligner,
         "phones": list(frontend.phones),
         "utterances": {

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from data_pipelines import merge
 from data_pipelines.align import AlignmentJob
@@ -22,13 +22,10 @@ from data_pipelines.merge import ShardKey, Totals
 from data_pipelines.records import SCHEMA_VERSION, WORK_FOLDER, Dataset, ShardContents
 from data_pipelines.textgrid_folder import TextGridFolder
 from data_pipelines.work_folder import ChunkFacts, WorkFolder, check_same_settings, listing_path
+from ellav_jax.codec.config import CodecFacts
 from ellav_jax.errors import InputError
 from ellav_jax.files import read_json
 from ellav_jax.frontend.frontend import Frontend
-
-if TYPE_CHECKING:
-    from ellav_jax.codec.codec import Codec
-    from ellav_jax.codec.package_backend import PackageCodec
 
 ProgressReport = Callable[[int, int, int], None]
 
@@ -56,7 +53,7 @@ class PrepareConfig:
     limit: int | None = None
     min_seconds: float = 0.1
     max_seconds: float = 120.0
-    group_size: int = 64
+    group_size: int = 32
 
     def __post_init__(self) -> None:
         """Raises InputError for values below 1 (seconds: 0 or less)."""
@@ -88,7 +85,7 @@ class PrepareSummary:
 def prepare(
     corpus: Corpus,
     out: Path,
-    codec: "Codec | PackageCodec",
+    codec: CodecFacts,
     frontend: Frontend,
     config: PrepareConfig,
     engine: Engine,
@@ -145,7 +142,7 @@ def prepare(
 
 
 def _settings(
-    corpus: Corpus, facts: CorpusFacts, codec: "Codec | PackageCodec", frontend: Frontend, config: PrepareConfig
+    corpus: Corpus, facts: CorpusFacts, codec: CodecFacts, frontend: Frontend, config: PrepareConfig
 ) -> dict[str, Any]:
     """All that the data set is a function of, flat, as JSON holds it."""
     # The phones follow from the frontend's other fields; left out, a message about differences stays readable.

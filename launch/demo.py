@@ -17,7 +17,7 @@ from data_pipelines.corpora.utterance import Corpus, Utterance
 from data_pipelines.local_engine import LocalEngine
 from data_pipelines.prepare import PrepareConfig, prepare
 from data_pipelines.records import Dataset
-from ellav_jax.codec import load_codec
+from ellav_jax.codec import load_codec_weights, load_device_codec
 from ellav_jax.errors import InputError
 from ellav_jax.evaluation.figures import require_matplotlib
 from ellav_jax.evaluation.page import render
@@ -147,9 +147,8 @@ class Notes:
 
 def _prepare(notes: Notes, corpus: Corpus) -> Dataset:
     folder = notes.out / "data"
-    codec = load_codec("bundled")
-    engine = LocalEngine(os.cpu_count() or 1, codec)
-    settings = (folder, codec, default_frontend(), PrepareConfig(), engine)
+    engine = LocalEngine(os.cpu_count() or 1, load_device_codec("bundled"))
+    settings = (folder, load_codec_weights("bundled").facts, default_frontend(), PrepareConfig(), engine)
     if (folder / "dataset.json").exists():
         prepare(corpus, *settings)  # checks that it is this one
         _say(f"{folder}: reused")

@@ -15,7 +15,7 @@ from data_pipelines.local_engine import LocalEngine
 from data_pipelines.mfa_export import mfa_commands, write_mfa
 from data_pipelines.prepare import Engine, PrepareConfig, PrepareSummary, prepare
 from data_pipelines.records import Dataset
-from ellav_jax.codec import load_codec
+from ellav_jax.codec import load_codec_weights, load_device_codec
 from ellav_jax.errors import FAULTS, InputError
 from ellav_jax.frontend.frontend import Frontend, default_frontend
 from launch.progress import Progress
@@ -119,11 +119,9 @@ def _prepare(
         from data_pipelines.beam_engine import BeamEngine
 
         use_one_thread()  # some of Beam's runners encode in this process
-        codec = load_codec(args.codec)
         engine: Engine = BeamEngine(beam_options)
     else:
-        codec = load_codec(args.codec)
-        engine = LocalEngine(args.workers, codec)
+        engine = LocalEngine(args.workers, load_device_codec(args.codec))
     with Progress(f"preparing {corpus.name}", "utterance") as progress:
 
         def report(done: int, total: int, quarantined: int) -> None:
@@ -132,7 +130,7 @@ def _prepare(
         return prepare(
             corpus,
             args.out,
-            codec,
+            load_codec_weights(args.codec).facts,
             frontend,
             config,
             engine,

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,16 +14,27 @@ from data_pipelines.corpora import open_corpus
 from data_pipelines.corpora.utterance import Corpus
 from data_pipelines.local_engine import LocalEngine
 from data_pipelines.prepare import PrepareConfig, prepare
-from ellav_jax.codec import load_codec
+from ellav_jax.codec import load_codec, load_codec_weights
 from ellav_jax.codec.codec import Codec
+from ellav_jax.codec.config import CodecFacts
 from ellav_jax.frontend.frontend import default_frontend
 
 ROOT = Path(__file__).parent.parent
+
+# The tests start many processes, which compile the same few programs. Set before jax reads it, and inherited.
+_CACHE = tempfile.TemporaryDirectory()
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 
 @pytest.fixture(scope="session")
 def bundled_codec() -> Codec:
     return load_codec("bundled")
+
+
+@pytest.fixture(scope="session")
+def codec_facts() -> CodecFacts:
+    return load_codec_weights("bundled").facts
 
 
 @pytest.fixture(scope="session")
@@ -36,16 +48,16 @@ def small_corpus() -> Corpus:
 
 
 @pytest.fixture(scope="session")
-def prepared_bundled(tmp_path_factory: pytest.TempPathFactory, small_corpus: Corpus, bundled_codec: Codec) -> Path:
+def prepared_bundled(tmp_path_factory: pytest.TempPathFactory, small_corpus: Corpus, codec_facts: CodecFacts) -> Path:
     """A data set of `small_corpus` in 2 shards a split. Read only: copy it to change it."""
     out = tmp_path_factory.mktemp("prepared") / "bundled_25"
     prepare(
         small_corpus,
         out,
-        bundled_codec,
+        codec_facts,
         default_frontend(),
         PrepareConfig(shards=2, group_size=8),
-        LocalEngine(2, bundled_codec),
+        LocalEngine(2),
     )
     return out
 

@@ -29,6 +29,13 @@ def load_codec(spec: str = "bundled") -> "Codec | PackageCodec":
     return Codec(weights, **size)
 
 
+def load_device_codec(spec: str) -> "Codec | None":
+    """The codec that `spec` names where it runs on this process's accelerator; None where there is none (or in torch)."""
+    import jax
+
+    return None if jax.default_backend() == "cpu" or spec.partition(":")[0] == "encodec" else load_codec(spec)
+
+
 def load_codec_weights(spec: str) -> "CodecWeights":
     """The weights of the codec that `spec` names, as for `load_codec`; they keep that name. Raises InputError."""
     from ellav_jax.codec.weights import read_weights

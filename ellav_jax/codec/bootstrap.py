@@ -10,8 +10,7 @@ from ellav_jax.codec.checks import checked_waveform
 from ellav_jax.codec.chunks import ChunkedRunner
 from ellav_jax.codec.config import NUM_CODEBOOKS
 from ellav_jax.codec.modules import SeanetEncoder
-from ellav_jax.codec.quantizer import codebook_name
-from ellav_jax.codec.weights import CodecWeights
+from ellav_jax.codec.weights import CodecWeights, codebook_name
 
 # Spread of the perturbation, as a part of the spread of what a layer is to code. Chosen because the vectors drawn then
 # still lie where latents are, and two draws of the same latent differ.

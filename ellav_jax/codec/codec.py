@@ -57,7 +57,6 @@ class Codec:
         self.name, self.sha256 = weights.name, weights.sha256
         self.hop, self.frame_rate = weights.config.hop, weights.config.frame_rate
         self.codebook_size = weights.config.codebook_size
-        self.on_accelerator = jax.default_backend() != "cpu"
         self._encoder = ChunkedRunner(_WaveformToCodes(weights), lanes=lanes, chunk=chunk)
         self._decoder = ChunkedRunner(_CodesToWaveform(weights), lanes=lanes, chunk=chunk)
 

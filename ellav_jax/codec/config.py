@@ -14,6 +14,23 @@ NUM_CODEBOOKS = 8
 
 
 @dataclasses.dataclass(frozen=True)
+class CodecFacts:
+    """What a data set depends on: which weights (their name, and sha256 of their file), and what the codes are like.
+
+    sample_rate: Hz. hop: samples a frame. frame_rate: frames a second. Each frame has num_codebooks codes, each below
+    codebook_size.
+    """
+
+    name: str
+    sha256: str
+    sample_rate: int
+    hop: int
+    frame_rate: int
+    num_codebooks: int
+    codebook_size: int
+
+
+@dataclasses.dataclass(frozen=True)
 class CodecConfig:
     """Sizes that differ between weights: read off the shapes in the weights' file, not chosen by a user.
 

@@ -89,7 +89,6 @@ class PackageCodec:
 
     sample_rate = SAMPLE_RATE
     num_codebooks = NUM_CODEBOOKS
-    on_accelerator = False
 
     def __init__(self, weights: CodecWeights):
         self.name, self.sha256 = weights.name, weights.sha256

@@ -9,11 +9,7 @@ from flax import nnx
 
 from ellav_jax.codec.config import NUM_CODEBOOKS
 from ellav_jax.codec.modules import PRECISION, Weights
-
-
-def codebook_name(layer: int) -> str:
-    """The state-dict name of a codebook in the encodec package."""
-    return f"quantizer.vq.layers.{layer}._codebook.embed"
+from ellav_jax.codec.weights import codebook_name
 
 
 def stack_codebooks(arrays: Mapping[str, np.ndarray]) -> np.ndarray:

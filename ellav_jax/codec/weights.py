@@ -13,9 +13,10 @@ from ellav_jax.codec.config import (
     NUM_CODEBOOKS,
     RATIOS,
     RESIDUAL_KERNEL_SIZE,
+    SAMPLE_RATE,
     CodecConfig,
+    CodecFacts,
 )
-from ellav_jax.codec.quantizer import codebook_name
 from ellav_jax.errors import InputError
 from ellav_jax.files import sha256_of_file
 
@@ -35,6 +36,24 @@ class CodecWeights:
     sha256: str
     config: CodecConfig
     arrays: Mapping[str, np.ndarray]
+
+    @property
+    def facts(self) -> CodecFacts:
+        """What data sets made with these weights depend on."""
+        return CodecFacts(
+            name=self.name,
+            sha256=self.sha256,
+            sample_rate=SAMPLE_RATE,
+            hop=self.config.hop,
+            frame_rate=self.config.frame_rate,
+            num_codebooks=NUM_CODEBOOKS,
+            codebook_size=self.config.codebook_size,
+        )
+
+
+def codebook_name(layer: int) -> str:
+    """The state-dict name of a codebook in the encodec package."""
+    return f"quantizer.vq.layers.{layer}._codebook.embed"
 
 
 def expected_shapes(config: CodecConfig) -> dict[str, tuple[int, ...]]:

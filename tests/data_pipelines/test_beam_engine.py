@@ -19,21 +19,21 @@ def _files(folder):
 
 
 def test_beams_processes_write_the_same_bytes_as_the_local_engine(
-    tmp_path, prepared_bundled, small_corpus, bundled_codec
+    tmp_path, prepared_bundled, small_corpus, codec_facts
 ):
-    prepare(small_corpus, tmp_path / "out", bundled_codec, default_frontend(), CONFIG, BeamEngine(TWO_PROCESSES))
+    prepare(small_corpus, tmp_path / "out", codec_facts, default_frontend(), CONFIG, BeamEngine(TWO_PROCESSES))
     assert _files(tmp_path / "out") == _files(prepared_bundled)
 
 
 @pytest.mark.slow
-def test_beam_continues_what_the_local_engine_began(tmp_path, prepared_bundled, small_corpus, bundled_codec):
+def test_beam_continues_what_the_local_engine_began(tmp_path, prepared_bundled, small_corpus, codec_facts):
     def interrupt(done, total, quarantined):
         if done >= 8:
             raise KeyboardInterrupt
 
-    arguments = small_corpus, tmp_path / "out", bundled_codec, default_frontend(), CONFIG
+    arguments = small_corpus, tmp_path / "out", codec_facts, default_frontend(), CONFIG
     with pytest.raises(KeyboardInterrupt):
-        prepare(*arguments, LocalEngine(2, bundled_codec), progress=interrupt)
+        prepare(*arguments, LocalEngine(2), progress=interrupt)
     summary = prepare(*arguments, BeamEngine(TWO_PROCESSES))
     assert summary.continued_from >= 8
     assert _files(tmp_path / "out") == _files(prepared_bundled)

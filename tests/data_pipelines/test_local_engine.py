@@ -66,35 +66,33 @@ def _alignment():
 
 
 def test_an_utterance_that_crashes_the_aligner_is_rejected_and_the_others_are_not(
-    tmp_path, small_corpus, bundled_codec, crashing_job, capfd
+    tmp_path, small_corpus, codec_facts, crashing_job, capfd
 ):
     work = _work(tmp_path / "out", small_corpus)
     fatal = small_corpus.utterances[10].id
     job = crashing_job([fatal], work.path, "bundled", _alignment())
-    chunks = list(LocalEngine(2, bundled_codec).groups(job, [0, 1]))
+    chunks = list(LocalEngine(2).groups(job, [0, 1]))
     assert sorted((one.size, len(one.rejected)) for one in chunks) == [(8, 0), (8, 1)]
     (line,) = [line for one in chunks for line in one.rejected]
     assert (line["id"], line["reason"]) == (fatal, "aligner-crash")
     capfd.readouterr()  # Python's own words about the abort
 
 
-def test_an_aligner_that_crashes_on_all_ends_the_run(tmp_path, small_corpus, bundled_codec, crashing_job, capfd):
+def test_an_aligner_that_crashes_on_all_ends_the_run(tmp_path, small_corpus, codec_facts, crashing_job, capfd):
     work = _work(tmp_path / "out", small_corpus)
     job = crashing_job([one.id for one in small_corpus.utterances], work.path, "bundled", _alignment())
     with pytest.raises(RuntimeError, match="the aligner crashed on 3 utterances in a row"):
-        list(LocalEngine(1, bundled_codec).groups(job, [0]))
+        list(LocalEngine(1).groups(job, [0]))
     capfd.readouterr()
 
 
-def test_the_bytes_dont_depend_on_the_number_of_cores(tmp_path, prepared_bundled, small_corpus, bundled_codec):
+def test_the_bytes_dont_depend_on_the_number_of_cores(tmp_path, prepared_bundled, small_corpus, codec_facts):
     cores = os.sched_getaffinity(0)
     if len(cores) < 2:
         pytest.skip("needs 2 cores")
     try:
         os.sched_setaffinity(0, {min(cores)})
-        prepare(
-            small_corpus, tmp_path / "out", bundled_codec, default_frontend(), CONFIG, LocalEngine(1, bundled_codec)
-        )
+        prepare(small_corpus, tmp_path / "out", codec_facts, default_frontend(), CONFIG, LocalEngine(1))
     finally:
         os.sched_setaffinity(0, cores)
     names = [path.name for path in prepared_bundled.iterdir()]
@@ -103,13 +101,12 @@ def test_the_bytes_dont_depend_on_the_number_of_cores(tmp_path, prepared_bundled
     }
 
 
-def test_where_there_is_an_accelerator_this_process_encodes(tmp_path, prepared_bundled, small_corpus):
+def test_where_there_is_an_accelerator_this_process_encodes(tmp_path, prepared_bundled, small_corpus, codec_facts):
     codec = load_codec("bundled")
-    codec.on_accelerator = True
     encoded = []
     encode_batch = codec.encode_batch
     codec.encode_batch = lambda waves: encoded.append(len(waves)) or encode_batch(waves)
-    prepare(small_corpus, tmp_path / "out", codec, default_frontend(), CONFIG, LocalEngine(2, codec))
+    prepare(small_corpus, tmp_path / "out", codec_facts, default_frontend(), CONFIG, LocalEngine(2, codec))
     assert sorted(encoded) == [1, 8, 8, 8]
     for split in ("train", "test"):
         ours, theirs = (Dataset.open(path).records(split) for path in (tmp_path / "out", prepared_bundled))
@@ -120,12 +117,12 @@ def test_where_there_is_an_accelerator_this_process_encodes(tmp_path, prepared_b
             assert np.mean(ours[i].codes_Tx8[:, 0] == theirs[i].codes_Tx8[:, 0]) > 0.95
 
 
-def test_chunks_that_are_there_are_not_made_again(tmp_path, small_corpus, bundled_codec):
+def test_chunks_that_are_there_are_not_made_again(tmp_path, small_corpus, codec_facts):
     work = _work(tmp_path / "out", small_corpus)
     job = GroupJob(work.path, "bundled", _alignment())
-    (first,) = LocalEngine(1, bundled_codec).groups(job, [1])
+    (first,) = LocalEngine(1).groups(job, [1])
     before = chunk_path(work.path, 1).stat().st_mtime_ns
-    (again,) = LocalEngine(1, bundled_codec).groups(job, [1])
+    (again,) = LocalEngine(1).groups(job, [1])
     assert again == first
     assert chunk_path(work.path, 1).stat().st_mtime_ns == before
     assert [record.id for _, record in read_chunk(chunk_path(work.path, 1))] == [
@@ -133,6 +130,6 @@ def test_chunks_that_are_there_are_not_made_again(tmp_path, small_corpus, bundle
     ]
 
 
-def test_no_workers_are_refused(bundled_codec):
+def test_no_workers_are_refused(codec_facts):
     with pytest.raises(InputError, match="0 workers; expected at least 1"):
-        LocalEngine(0, bundled_codec)
+        LocalEngine(0)

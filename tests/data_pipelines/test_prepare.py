@@ -80,46 +80,44 @@ def test_vowels_are_louder_than_silences_where_the_durations_put_them(decoded):
 
 
 def test_interrupted_work_continues_to_the_same_bytes_whatever_the_workers(
-    tmp_path, prepared_bundled, small_corpus, bundled_codec
+    tmp_path, prepared_bundled, small_corpus, codec_facts
 ):
-    arguments = (small_corpus, tmp_path / "out", bundled_codec, FRONTEND)
+    arguments = (small_corpus, tmp_path / "out", codec_facts, FRONTEND)
 
     def interrupt(done, total, quarantined):
         if done >= 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(*arguments, CONFIG, LocalEngine(2, bundled_codec), progress=interrupt)
+        prepare(*arguments, CONFIG, LocalEngine(2), progress=interrupt)
     with pytest.raises(InputError, match="not finished; give the same `ellav prepare` command again"):
         Dataset.open(tmp_path / "out")
     with pytest.raises(InputError, match=r"made with other settings \(shards 2 there, 3 now\)"):
-        prepare(*arguments, dataclasses.replace(CONFIG, shards=3), LocalEngine(1, bundled_codec))
+        prepare(*arguments, dataclasses.replace(CONFIG, shards=3), LocalEngine(1))
     reports = []
-    summary = prepare(
-        *arguments, CONFIG, LocalEngine(1, bundled_codec), progress=lambda *report: reports.append(report)
-    )
+    summary = prepare(*arguments, CONFIG, LocalEngine(1), progress=lambda *report: reports.append(report))
     assert 8 <= summary.continued_from < 25
     assert (reports[0], reports[-1]) == ((summary.continued_from, 25, 0), (25, 25, 0))
     assert (summary.found, summary.written, summary.quarantined) == (25, 25, 0)
     assert _files(tmp_path / "out") == _files(prepared_bundled)
 
 
-def test_a_finished_data_set_is_left_alone(tmp_path, prepared_bundled, small_corpus, bundled_codec):
+def test_a_finished_data_set_is_left_alone(tmp_path, prepared_bundled, small_corpus, codec_facts):
     out = tmp_path / "out"
     shutil.copytree(prepared_bundled, out)
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert prepare(small_corpus, out, bundled_codec, FRONTEND, CONFIG, LocalEngine(1, bundled_codec)) is None
+    assert prepare(small_corpus, out, codec_facts, FRONTEND, CONFIG, LocalEngine(1)) is None
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
-def test_other_settings_are_named_and_change_nothing(tmp_path, prepared_bundled, small_corpus, bundled_codec):
+def test_other_settings_are_named_and_change_nothing(tmp_path, prepared_bundled, small_corpus, codec_facts):
     out = tmp_path / "out"
     shutil.copytree(prepared_bundled, out)
     frontend = dataclasses.replace(FRONTEND, silence_min_seconds=0.2)
     with pytest.raises(InputError, match=r"frontend.silence_min_seconds 0.1 there, 0.2 now"):
-        prepare(small_corpus, out, bundled_codec, frontend, CONFIG, LocalEngine(1, bundled_codec))
+        prepare(small_corpus, out, codec_facts, frontend, CONFIG, LocalEngine(1))
     with pytest.raises(InputError, match=r"utterances 25 there, 24 now"):
-        prepare(_part(small_corpus, 24), out, bundled_codec, FRONTEND, CONFIG, LocalEngine(1, bundled_codec))
+        prepare(_part(small_corpus, 24), out, codec_facts, FRONTEND, CONFIG, LocalEngine(1))
     assert _files(out) == _files(prepared_bundled)
 
 
@@ -131,33 +129,33 @@ def test_other_settings_are_named_and_change_nothing(tmp_path, prepared_bundled,
         (lambda out: out.parent.joinpath("out").write_text("x"), "exists and is not a folder"),
     ],
 )
-def test_an_out_that_is_something_else_is_refused_and_kept(tmp_path, small_corpus, bundled_codec, make, message):
+def test_an_out_that_is_something_else_is_refused_and_kept(tmp_path, small_corpus, codec_facts, make, message):
     out = tmp_path / "out"
     make(out)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError, match=message):
-        prepare(small_corpus, out, bundled_codec, FRONTEND, PrepareConfig(), LocalEngine(1, bundled_codec))
+        prepare(small_corpus, out, codec_facts, FRONTEND, PrepareConfig(), LocalEngine(1))
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_an_out_below_a_file_is_refused(tmp_path, small_corpus, bundled_codec):
+def test_an_out_below_a_file_is_refused(tmp_path, small_corpus, codec_facts):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match=r"can't be made \(Not a directory"):
         prepare(
             small_corpus,
             tmp_path / "file" / "out",
-            bundled_codec,
+            codec_facts,
             FRONTEND,
             PrepareConfig(),
-            LocalEngine(1, bundled_codec),
+            LocalEngine(1),
         )
 
 
-def test_two_processes_never_write_one_data_set(tmp_path, small_corpus, bundled_codec):
+def test_two_processes_never_write_one_data_set(tmp_path, small_corpus, codec_facts):
     config = PrepareConfig()
     other = WorkFolder(tmp_path / "out")
     with pytest.raises(InputError, match="another `ellav prepare` is writing this data set"):
-        prepare(small_corpus, tmp_path / "out", bundled_codec, FRONTEND, config, LocalEngine(1, bundled_codec))
+        prepare(small_corpus, tmp_path / "out", codec_facts, FRONTEND, config, LocalEngine(1))
     other.close()
 
 
@@ -208,11 +206,11 @@ def _corpus_of_odd_files(folder: Path, speech: Sequence[Utterance]) -> tuple[Cor
     return Corpus("odd files", "CC BY-SA 3.0", "Allison Smith", utterances), faults
 
 
-def test_what_cant_be_used_is_quarantined_with_its_reason(tmp_path, small_corpus, bundled_codec):
+def test_what_cant_be_used_is_quarantined_with_its_reason(tmp_path, small_corpus, codec_facts):
     (tmp_path / "files").mkdir()
     corpus, faults = _corpus_of_odd_files(tmp_path / "files", small_corpus.utterances)
     config = PrepareConfig(shards=1, min_seconds=0.1)
-    summary = prepare(corpus, tmp_path / "out", bundled_codec, FRONTEND, config, LocalEngine(2, bundled_codec))
+    summary = prepare(corpus, tmp_path / "out", codec_facts, FRONTEND, config, LocalEngine(2))
     lines = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
     quarantine = {line["id"]: line for line in map(json.loads, lines)}
     assert {name: line["reason"] for name, line in quarantine.items()} == faults
@@ -228,38 +226,41 @@ def test_what_cant_be_used_is_quarantined_with_its_reason(tmp_path, small_corpus
     assert len({record.phones_N.tobytes() for record in records if record.id != "8_kHz.wav"}) == 1
 
 
-def test_the_second_utterance_of_an_id_is_quarantined(tmp_path, small_corpus, bundled_codec):
+def test_the_second_utterance_of_an_id_is_quarantined(tmp_path, small_corpus, codec_facts):
     first, second = small_corpus.utterances[:2]
     corpus = dataclasses.replace(small_corpus, utterances=[first, dataclasses.replace(second, id=first.id)])
-    summary = prepare(corpus, tmp_path / "out", bundled_codec, FRONTEND, PrepareConfig(), LocalEngine(1, bundled_codec))
+    summary = prepare(corpus, tmp_path / "out", codec_facts, FRONTEND, PrepareConfig(), LocalEngine(1))
     assert (summary.written, summary.faults) == (1, {"duplicate-id": 1})
     (line,) = map(json.loads, (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines())
     assert (line["id"], line["source"], line["reason"]) == (first.id, second.audio.name, "duplicate-id")
     assert Dataset.open(tmp_path / "out").records(first.split)[0].text == first.text
 
 
-def test_a_corpus_without_a_usable_utterance_is_refused(tmp_path, bundled_codec):
+def test_a_corpus_without_a_usable_utterance_is_refused(tmp_path, codec_facts):
     corpus = Corpus("mine", "", "", [Utterance("a", AudioFile(tmp_path / "a.wav"), "Hello.", "me", "train")])
     with pytest.raises(InputError, match=r"none of the 1 utterances of mine can be used: 1 x audio-missing"):
-        prepare(corpus, tmp_path / "out", bundled_codec, FRONTEND, PrepareConfig(), LocalEngine(1, bundled_codec))
+        prepare(corpus, tmp_path / "out", codec_facts, FRONTEND, PrepareConfig(), LocalEngine(1))
 
 
-def test_a_corpus_with_nothing_in_it_is_refused_and_leaves_no_trace(tmp_path, small_corpus, bundled_codec):
+def test_a_corpus_with_nothing_in_it_is_refused_and_leaves_no_trace(tmp_path, small_corpus, codec_facts):
     with pytest.raises(InputError, match=r"no utterances; expected at least one"):
         prepare(
             _part(small_corpus, 0),
             tmp_path / "out",
-            bundled_codec,
+            codec_facts,
             FRONTEND,
             PrepareConfig(),
-            LocalEngine(1, bundled_codec),
+            LocalEngine(1),
         )
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("full_after", "size"), [(8, 3000), (25, 70_000)], ids=["in a chunk", "in a shard"])
-def test_a_full_disk_loses_nothing(tmp_path, prepared_bundled, small_corpus, bundled_codec, full_after, size):
-    arguments = (small_corpus, tmp_path / "out", bundled_codec, FRONTEND, CONFIG)
+@pytest.mark.parametrize(
+    ("full_after", "size"),
+    [pytest.param(8, 3000, id="in a chunk", marks=pytest.mark.slow), pytest.param(25, 70_000, id="in a shard")],
+)
+def test_a_full_disk_loses_nothing(tmp_path, prepared_bundled, small_corpus, codec_facts, full_after, size):
+    arguments = (small_corpus, tmp_path / "out", codec_facts, FRONTEND, CONFIG)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(done, total, quarantined):
@@ -271,16 +272,17 @@ def test_a_full_disk_loses_nothing(tmp_path, prepared_bundled, small_corpus, bun
 
     try:
         with pytest.raises(OSError, match="File too large") as caught:
-            prepare(*arguments, LocalEngine(1, bundled_codec), progress=fill)
+            prepare(*arguments, LocalEngine(1), progress=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert str(tmp_path / "out") in str(caught.value)
     assert not (tmp_path / "out" / "dataset.json").exists()
-    assert prepare(*arguments, LocalEngine(1, bundled_codec)).continued_from >= full_after
+    assert prepare(*arguments, LocalEngine(1)).continued_from >= full_after
     assert _files(tmp_path / "out") == _files(prepared_bundled)
 
 
-def test_an_utterance_whose_worker_is_killed_is_aligned_again(tmp_path, prepared_bundled, small_corpus, bundled_codec):
+@pytest.mark.slow
+def test_an_utterance_whose_worker_is_killed_is_aligned_again(tmp_path, prepared_bundled, small_corpus, codec_facts):
     killed = []
 
     def kill_a_worker(done, total, quarantined):
@@ -288,8 +290,8 @@ def test_an_utterance_whose_worker_is_killed_is_aligned_again(tmp_path, prepared
             killed.append(multiprocessing.active_children()[0])
             killed[0].kill()
 
-    arguments = (small_corpus, tmp_path / "out", bundled_codec, FRONTEND, CONFIG)
-    summary = prepare(*arguments, LocalEngine(2, bundled_codec), progress=kill_a_worker)
+    arguments = (small_corpus, tmp_path / "out", codec_facts, FRONTEND, CONFIG)
+    summary = prepare(*arguments, LocalEngine(2), progress=kill_a_worker)
     assert killed
     assert summary.quarantined == 0
     assert _files(tmp_path / "out") == _files(prepared_bundled)

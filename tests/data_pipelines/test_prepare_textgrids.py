@@ -45,13 +45,11 @@ def folder(alignments, small_corpus, tmp_path) -> Path:
 
 def _prepare(corpus, out, codec, folder):
     frontend = default_frontend(aligner="textgrid")
-    return prepare(corpus, out, codec, frontend, CONFIG, LocalEngine(2, codec), textgrids=folder)
+    return prepare(corpus, out, codec, frontend, CONFIG, LocalEngine(2), textgrids=folder)
 
 
-def test_the_aligners_own_textgrids_give_its_own_records(
-    folder, small_corpus, bundled_codec, prepared_bundled, tmp_path
-):
-    assert _prepare(small_corpus, tmp_path / "out", bundled_codec, folder).faults == {}
+def test_the_aligners_own_textgrids_give_its_own_records(folder, small_corpus, codec_facts, prepared_bundled, tmp_path):
+    assert _prepare(small_corpus, tmp_path / "out", codec_facts, folder).faults == {}
     for split in ("train", "test"):
         ours, theirs = (Dataset.open(path).records(split) for path in (tmp_path / "out", prepared_bundled))
         assert len(ours) == len(theirs)
@@ -61,7 +59,7 @@ def test_the_aligners_own_textgrids_give_its_own_records(
                 np.testing.assert_array_equal(getattr(ours[i], name), getattr(theirs[i], name))
 
 
-def test_each_bad_textgrid_is_quarantined_for_its_own_reason(folder, small_corpus, bundled_codec, alignments, tmp_path):
+def test_each_bad_textgrid_is_quarantined_for_its_own_reason(folder, small_corpus, codec_facts, alignments, tmp_path):
     def spoil(place, fault, change):
         one = small_corpus.utterances[place]
         length, parts = alignments[one.id]
@@ -92,22 +90,22 @@ def test_each_bad_textgrid_is_quarantined_for_its_own_reason(folder, small_corpu
     spoil(5, "textgrid-length", lambda path, length, parts: write(path, length - 0.5, parts[:1]))
     spoil(6, "phone-unknown", renamed)
     spoil(7, "phone-unknown", lambda path, length, parts: write(path, length, [("spn", 0.0, length)]))
-    summary = _prepare(small_corpus, tmp_path / "out", bundled_codec, folder)
+    summary = _prepare(small_corpus, tmp_path / "out", codec_facts, folder)
     lines = map(json.loads, (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines())
     assert {line["id"]: line["reason"] for line in lines} == faults
     assert (summary.found, summary.written) == (25, 17)
 
 
-def test_textgrids_that_changed_are_noticed(folder, small_corpus, bundled_codec, tmp_path):
-    _prepare(small_corpus, tmp_path / "out", bundled_codec, folder)
-    assert _prepare(small_corpus, tmp_path / "out", bundled_codec, folder) is None
+def test_textgrids_that_changed_are_noticed(folder, small_corpus, codec_facts, tmp_path):
+    _prepare(small_corpus, tmp_path / "out", codec_facts, folder)
+    assert _prepare(small_corpus, tmp_path / "out", codec_facts, folder) is None
     path = next(folder.rglob("*.TextGrid"))
     path.write_text(path.read_text() + "\n")
     with pytest.raises(InputError, match=r"made with other settings .*utterances_sha256"):
-        _prepare(small_corpus, tmp_path / "out", bundled_codec, folder)
+        _prepare(small_corpus, tmp_path / "out", codec_facts, folder)
 
 
-def test_a_folder_without_textgrids_is_refused_before_anything_is_made(small_corpus, bundled_codec, tmp_path):
+def test_a_folder_without_textgrids_is_refused_before_anything_is_made(small_corpus, codec_facts, tmp_path):
     with pytest.raises(InputError, match="no such folder of TextGrids"):
-        _prepare(small_corpus, tmp_path / "out", bundled_codec, tmp_path / "nowhere")
+        _prepare(small_corpus, tmp_path / "out", codec_facts, tmp_path / "nowhere")
     assert not (tmp_path / "out").exists()

@@ -65,11 +65,11 @@ def test_one_utterance_shows_its_phones_over_its_frames(prepared_bundled, capsys
     assert int(rows[0][3]) == record.codes_Tx8[0, 0]
 
 
-def test_reasons_of_the_quarantine_are_counted(small_corpus, bundled_codec, tmp_path, capsys):
+def test_reasons_of_the_quarantine_are_counted(small_corpus, codec_facts, tmp_path, capsys):
     good = small_corpus.utterances[0]
     bad = [dataclasses.replace(good, id=f"bad {i}", audio=AudioFile(tmp_path / f"{i}.wav")) for i in range(2)]
     corpus = dataclasses.replace(small_corpus, utterances=[good, *bad])
-    prepare(corpus, tmp_path / "out", bundled_codec, default_frontend(), PrepareConfig(), LocalEngine(1, bundled_codec))
+    prepare(corpus, tmp_path / "out", codec_facts, default_frontend(), PrepareConfig(), LocalEngine(1))
     main([str(tmp_path / "out")])
     out = capsys.readouterr().out
     assert "3 utterances = 1 written + 2 quarantined" in out
