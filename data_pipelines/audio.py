@@ -134,7 +134,11 @@ def _read(
 
 
 def _open(source: Path | bytes) -> soundfile.SoundFile:
-    return soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+    try:
+        return soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except TypeError as error:
+        # soundfile takes the name *.raw for samples without a header, whose rate it would have to be told.
+        raise UnusableError("audio-unreadable", f"{source}: no recording with a header ({error})") from None
 
 
 def _part(frames: int, rate: int, start_s: float, duration_s: float | None, name: str) -> tuple[int, int]:

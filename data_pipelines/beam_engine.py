@@ -1,12 +1,17 @@
 """Groups and shards on any Apache Beam runner: the same functions as on one machine, so the same bytes.
 
 All machines must see the data set's folder, the recordings and the codec's file under the same paths (NFS, Lustre,
-Filestore, a mounted bucket): only numbers of groups and, for the shards, records travel through Beam. Chunks that are
+Filestore, a mounted bucket): only numbers travel through Beam. Chunks that are
 there stay, so a pipeline that failed continues, here or with the local engine.
 """
 
+import contextlib
 import dataclasses
+import io
+import itertools
 import logging
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +21,18 @@ import numpy as np
 from data_pipelines.group import GroupJob, make_chunk
 from data_pipelines.merge import ShardKey, write_shard
 from data_pipelines.records import Record, ShardContents, shard_name, shard_of
-from data_pipelines.work_folder import ChunkFacts, WorkFolder, chunk_path, read_chunk, read_chunk_facts
+from data_pipelines.work_folder import ChunkFacts, WorkFolder, chunk_path, read_chunk, read_chunk_facts, read_chunk_keys
 from ellav_jax.errors import InputError
 from ellav_jax.files import read_json, write_json
 
-_Entry = tuple[int, int, bytes]
-"""A record on its way to its shard: group, place in its chunk, bytes."""
+_Place = tuple[int, int]
+"""Where a record of a shard is: group, and place in its chunk. The record itself doesn't travel through Beam."""
 
 
 class BeamEngine:
     """Runs on the runner that `options` name (`--runner=FlinkRunner`, …): Beam's own command-line options.
 
-    Raises InputError when apache-beam isn't installed.
+    Raises InputError when apache-beam isn't installed or refuses the options.
     """
 
     def __init__(self, options: Sequence[str] = ()):
@@ -37,13 +42,19 @@ class BeamEngine:
             raise InputError("--engine beam needs apache-beam: pip install 'ellav-jax[beam]'") from None
         # Beam's workers tell of each of their channels otherwise.
         self._options = ["--default_sdk_harness_log_level=ERROR", *options]
+        try:
+            with contextlib.redirect_stderr(io.StringIO()) as said:
+                self._pipeline().options.get_all_options()  # else values are parsed when they are needed
+        except (Exception, SystemExit) as error:
+            reason = said.getvalue().strip().splitlines()[-1:] or [str(error)]
+            raise InputError(f"Beam refuses the options {' '.join(options)}: {reason[0]}") from None
         logging.getLogger("apache_beam").setLevel(logging.ERROR)
 
     def groups(self, job: GroupJob, groups: Sequence[int]) -> Iterator[ChunkFacts]:
         """Makes the chunks of `groups`; yields their facts. Raises RuntimeError when the runner gives up."""
         import apache_beam as beam
 
-        with self._pipeline() as pipeline:
+        with _readable_errors(), self._pipeline() as pipeline:
             numbers = pipeline | beam.Create(list(groups)) | beam.Reshuffle()
             _ = numbers | "align and encode" >> beam.Map(_make_chunk, job)
         for group in groups:
@@ -53,9 +64,9 @@ class BeamEngine:
         """Writes the shards `keys` out of all chunks; returns their contents in the order of `keys`."""
         import apache_beam as beam
 
-        with self._pipeline() as pipeline:
+        with _readable_errors(), self._pipeline() as pipeline:
             numbers = pipeline | beam.Create(range(groups)) | beam.Reshuffle()
-            records = numbers | "read chunks" >> beam.FlatMap(_keyed_entries, work.path, shards)
+            records = numbers | "read keys" >> beam.FlatMap(_keyed_places, work.path, shards)
             # A shard without records is a file all the same.
             empty = pipeline | "all shards" >> beam.Create([(key, None) for key in keys])
             by_shard = (records, empty) | beam.Flatten() | beam.GroupByKey()
@@ -69,21 +80,43 @@ class BeamEngine:
         return beam.Pipeline(options=PipelineOptions(self._options))
 
 
+@contextlib.contextmanager
+def _readable_errors() -> Iterator[None]:
+    """Beam hands a worker's error on as the text of its traceback: bad input and a full disk become what they were."""
+    try:
+        yield
+    except Exception as error:
+        text = re.sub(r" \[while running .*?\]", "", str(error))
+        if isinstance(error, InputError):
+            raise InputError(text) from None
+        if found := re.findall(r"^(?:\w+\.)*(?:Input|Unusable)Error: (.+)$", text, re.MULTILINE):
+            raise InputError(found[-1]) from None
+        if found := re.findall(r"OSError: \[Errno (\d+)\] .*?(?:: '(.+?)')?$", text, re.MULTILINE):
+            number, path = int(found[-1][0]), found[-1][1]
+            raise OSError(number, os.strerror(number), *([path] if path else [])) from None
+        raise
+
+
 def _make_chunk(group: int, job: GroupJob) -> int:
     make_chunk(job, group)
     return group
 
 
-def _keyed_entries(group: int, work: Path, shards: int) -> Iterator[tuple[ShardKey, _Entry]]:
-    for place, (split, record) in enumerate(read_chunk(chunk_path(work, group))):
-        yield (split, shard_of(record.id, shards)), (group, place, record.to_bytes())
+def _keyed_places(group: int, work: Path, shards: int) -> Iterator[tuple[ShardKey, _Place]]:
+    for place, (split, one) in enumerate(read_chunk_keys(chunk_path(work, group))):
+        yield (split, shard_of(one, shards)), (group, place)
 
 
-def _write_shard(entries_of: tuple[ShardKey, Iterable[_Entry | None]], folder: Path, shards: int) -> ShardKey:
-    key, entries = entries_of
+def _write_shard(places_of: tuple[ShardKey, Iterable[_Place | None]], folder: Path, shards: int) -> ShardKey:
+    key, places = places_of
     # In the order of the corpus, as one machine writes them.
-    ordered = sorted(entry for entry in entries if entry is not None)
-    contents = write_shard(folder, key, shards, (Record.from_bytes(data, str(key)) for _, _, data in ordered))
+    ordered = sorted(place for place in places if place is not None)
+
+    def records() -> Iterator[Record]:
+        for group, members in itertools.groupby(ordered, key=lambda place: place[0]):
+            yield from read_chunk(chunk_path(folder, group), [place for _, place in members])
+
+    contents = write_shard(folder, key, shards, records())
     fields = dataclasses.asdict(contents)
     for name, value in fields.items():
         if isinstance(value, np.ndarray):

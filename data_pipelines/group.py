@@ -20,6 +20,7 @@ from data_pipelines.corpora.utterance import Utterance
 from data_pipelines.listing import Listing
 from data_pipelines.records import Record
 from data_pipelines.work_folder import ChunkFacts, chunk_path, listing_path, read_chunk_facts, write_chunk
+from ellav_jax.errors import InputError
 
 if TYPE_CHECKING:
     from ellav_jax.codec.codec import Codec
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class GroupJob:
-    """What is the same for every group. work: the work folder. codec: its name, as `load_codec` takes it."""
+    """What is the same for every group. work: the work folder. codec: as `load_codec` takes it, and its file's hash."""
 
     work: Path
     codec: str
+    codec_sha256: str
     alignment: AlignmentJob
 
 
@@ -45,7 +47,7 @@ def make_chunk(job: GroupJob, group: int, crashing: Collection[str] = ()) -> Chu
     if path.exists():
         return read_chunk_facts(path)
     aligned, rejected = align_group(job, group, crashing)
-    return store_group(job, group, aligned, rejected, load_codec_once(job.codec))
+    return store_group(job, group, aligned, rejected, load_codec_once(job.codec, job.codec_sha256))
 
 
 def align_group(
@@ -85,12 +87,20 @@ def store_group(
 
 
 @functools.cache
-def load_codec_once(spec: str) -> "Codec | PackageCodec":
-    """The codec, once a process, on one thread where it runs on a CPU. Raises InputError as `load_codec`."""
+def load_codec_once(spec: str, sha256: str) -> "Codec | PackageCodec":
+    """The codec, once a process, on one thread where it runs on a CPU.
+
+    Raises InputError as `load_codec`, and when its file isn't the one whose hash is asked for.
+    """
     use_one_thread()
     from ellav_jax.codec import load_codec
 
-    return load_codec(spec)
+    codec = load_codec(spec)
+    if codec.sha256 != sha256:
+        raise InputError(
+            f"codec {spec}: sha256 {codec.sha256} here, expected {sha256}; the same file must be there for every worker"
+        )
+    return codec
 
 
 def use_one_thread() -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # More is not the fault of single recordings.
 _MAX_CRASHES = 3
+_WAY_ON = "what is done is kept: give the same command again with fewer workers"
 
 
 class LocalEngine:
@@ -111,7 +112,12 @@ class LocalEngine:
                         f"the aligner crashed on {self._crashes} utterances in a row, the last {utterance.audio.name}; "
                         f"what is done is kept: give the same command again when it works"
                     ) from None
-        return self._submit(group, crashing).result()
+        try:
+            return self._submit(group, crashing).result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"a worker dies while it encodes group {group}, perhaps for lack of memory; {_WAY_ON}"
+            ) from error
 
     def _store(self, group: int, result: "ChunkFacts | tuple") -> ChunkFacts:
         if self._device_codec is None:
@@ -138,8 +144,7 @@ class LocalEngine:
                 ready.result()
         except BrokenProcessPool as error:
             raise RuntimeError(
-                "the worker processes die before they have begun, perhaps for lack of memory; what is done is "
-                "kept: give the same command again with fewer workers"
+                f"the worker processes die before they have begun, perhaps for lack of memory; {_WAY_ON}"
             ) from error
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines.corpora.utterance import Corpus
 from data_pipelines.records import FORMAT, SCHEMA_VERSION, Record, ShardContents, ShardFile, shard_name, shard_of
-from data_pipelines.work_folder import WorkFolder, chunk_path, read_chunk, read_chunk_facts
+from data_pipelines.work_folder import WorkFolder, chunk_path, read_chunk, read_chunk_facts, read_chunk_keys
 from ellav_jax.codec.config import CodecFacts
 from ellav_jax.files import atomic_path, write_json
 from ellav_jax.frontend.frontend import Frontend
@@ -25,11 +25,14 @@ ShardKey = tuple[str, int]
 
 
 def write_shard(folder: Path, key: ShardKey, shards: int, records: Iterable[Record]) -> ShardContents:
-    """Writes one shard of `records`, in their order, into `folder`."""
-    file = ShardFile(folder / shard_name(*key, shards))
-    for record in records:
-        file.write(record)
-    return file.close()
+    """Writes one shard of `records`, in their order, into `folder`, atomically: two may write it at the same time."""
+    path = folder / shard_name(*key, shards)
+    with atomic_path(path) as temporary:
+        file = ShardFile(temporary)
+        for record in records:
+            file.write(record)
+        contents = file.close()
+    return dataclasses.replace(contents, file=path.name)
 
 
 def shards_of_chunks(work: WorkFolder, groups: int, keys: Sequence[ShardKey], shards: int) -> list[ShardContents]:
@@ -38,8 +41,9 @@ def shards_of_chunks(work: WorkFolder, groups: int, keys: Sequence[ShardKey], sh
     for first in range(0, len(keys), _OPEN_SHARDS):
         files = {key: ShardFile(work.path / shard_name(*key, shards)) for key in keys[first : first + _OPEN_SHARDS]}
         for group in range(groups):
-            for split, record in read_chunk(chunk_path(work.path, group)):
-                if (file := files.get((split, shard_of(record.id, shards)))) is not None:
+            path = chunk_path(work.path, group)
+            for (split, one), record in zip(read_chunk_keys(path), read_chunk(path), strict=True):
+                if (file := files.get((split, shard_of(one, shards)))) is not None:
                     file.write(record)
         contents += [file.close() for file in files.values()]
     return contents

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import os
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import soundfile
@@ -80,15 +80,18 @@ def write_mfa(
     return summary
 
 
-def mfa_commands(folder: str | Path, corpus_spec: str, out: str | Path, language: str, stress: bool = False) -> str:
-    """The commands, for a shell, that align what `write_mfa` wrote and prepare the data set `out` with it."""
+def mfa_commands(folder: str | Path, prepare: Sequence[str], language: str, stress: bool = False) -> str:
+    """The commands, for a shell, that align what `write_mfa` wrote and prepare a data set with it.
+
+    prepare: the arguments of `ellav prepare`, but for aligner, dictionary, language and stress.
+    """
     folder = Path(folder)
     corpus, dictionary, model, aligned = (
         shlex.quote(str(folder / name)) for name in ("corpus", "dictionary.dict", "acoustic_model.zip", "aligned")
     )
     aligner = shlex.quote(f"textgrid:{folder / 'aligned'}")
-    prepare = f"ellav prepare {shlex.quote(corpus_spec)} {shlex.quote(str(out))} --aligner {aligner}"
-    own = f"{prepare} --dictionary {dictionary} --language {shlex.quote(language)}{' --stress' if stress else ''}"
+    command = f"ellav prepare {shlex.join(prepare)} --aligner {aligner}"
+    own = f"{command} --dictionary {dictionary} --language {shlex.quote(language)}{' --stress' if stress else ''}"
     lines = [
         "# Montreal Forced Aligner 3: conda create -n mfa -c conda-forge montreal-forced-aligner; conda activate mfa"
     ]
@@ -98,7 +101,7 @@ def mfa_commands(folder: str | Path, corpus_spec: str, out: str | Path, language
             "mfa model download acoustic english_us_arpa",
             "mfa model download dictionary english_us_arpa",
             f"mfa align --clean {corpus} english_us_arpa english_us_arpa {aligned}",
-            prepare,
+            command,
             "# or with a model trained on this corpus, in IPA:",
         ]
     lines += [

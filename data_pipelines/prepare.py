@@ -104,6 +104,7 @@ def prepare(
     """
     start = time.monotonic()
     out = out.absolute()  # workers of other machines have another working directory
+    dictionary, textgrids = (path and path.absolute() for path in (dictionary, textgrids))
     alignment = AlignmentJob(
         frontend, dictionary, textgrids, codec.sample_rate, codec.hop, config.min_seconds, config.max_seconds
     )
@@ -123,7 +124,9 @@ def prepare(
         settings = _settings(corpus, facts, codec, frontend, config)
         work.take(settings)
         summary = PrepareSummary(found=facts.utterances)
-        _make_chunks(GroupJob(work.path, codec.name, alignment), work, engine, summary, config, progress)
+        # Workers of other machines have another working directory.
+        spec = str(Path(codec.name).absolute()) if Path(codec.name).exists() else codec.name
+        _make_chunks(GroupJob(work.path, spec, codec.sha256, alignment), work, engine, summary, config, progress)
         groups = len(Listing(listing_path(work.path)))
         totals = merge.write_quarantine(work, groups)
         _check_usable(totals, corpus)

@@ -5,6 +5,7 @@ A data set is a folder: `dataset.json` (what it is), `frontend.json` (text and p
 plan rows without reading them) and `quarantine.jsonl` (what could not be used, and why).
 """
 
+import array
 import contextlib
 import dataclasses
 import errno
@@ -120,14 +121,18 @@ class ShardFile:
     def __init__(self, path: Path):
         self._path = path
         self._writer = ArrayRecordWriter(str(path), "group_size:1")
-        self._entries: list[tuple[str, int, int]] = []
+        # Of all shards together, millions: arrays, and no objects.
+        self._ids: list[bytes] = []
+        self._phones, self._frames = array.array("i"), array.array("i")
         self._speakers: set[str] = set()
 
     def write(self, record: Record) -> None:
         """Appends the record. Raises OSError when the disk is full."""
         with _array_record_errors(self._path):
             self._writer.write(record.to_bytes())
-        self._entries.append((record.id, record.num_phones, record.num_frames))
+        self._ids.append(record.id.encode())
+        self._phones.append(record.num_phones)
+        self._frames.append(record.num_frames)
         self._speakers.add(record.speaker)
 
     def close(self) -> "ShardContents":
@@ -139,9 +144,9 @@ class ShardFile:
         return ShardContents(
             file=self._path.name,
             bytes=self._path.stat().st_size,
-            ids_N=np.array([entry[0].encode() for entry in self._entries], dtype=np.bytes_),
-            phones_N=np.array([entry[1] for entry in self._entries], dtype=np.int32),
-            frames_N=np.array([entry[2] for entry in self._entries], dtype=np.int32),
+            ids_N=np.array(self._ids, dtype=np.bytes_),
+            phones_N=np.array(self._phones, dtype=np.int32),
+            frames_N=np.array(self._frames, dtype=np.int32),
             speakers=frozenset(self._speakers),
         )
 
@@ -184,6 +189,8 @@ class RecordSource:
         try:
             data = self._entries[index]
         except (RuntimeError, IndexError) as error:
+            if os.strerror(errno.EMFILE) in str(error):
+                raise InputError(f"{path}: too many open files; raise the limit with: ulimit -n 65536") from None
             raise InputError(f"{path}: damaged ({error}); copy it again or prepare the data set again") from None
         return Record.from_bytes(data, f"{path}, entry {index} of its split")
 
@@ -194,6 +201,7 @@ class Dataset:
     def __init__(self, path: Path, info: Mapping[str, Any], frontend: Frontend, lengths: Mapping[str, np.ndarray]):
         self.path, self.info, self.frontend = path, info, frontend
         self._lengths = lengths
+        self._records: dict[str, RecordSource] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> "Dataset":
@@ -232,7 +240,10 @@ class Dataset:
 
     def records(self, split: str) -> RecordSource:
         """The entries of `split`. Raises InputError for a split that isn't there."""
-        return RecordSource(self.path, self._split(split)["shards"])
+        # One for all who ask: each keeps a file open for each shard.
+        if split not in self._records:
+            self._records[split] = RecordSource(self.path, self._split(split)["shards"])
+        return self._records[split]
 
     def lengths(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """(phones int32 [N], frames int32 [N]) of each entry of `split`, in the order of `records(split)`."""

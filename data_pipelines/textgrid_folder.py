@@ -32,10 +32,13 @@ class TextGridFolder:
     def path(self, utterance: Utterance) -> Path:
         """The utterance's TextGrid. Raises UnusableError ("textgrid-missing") when there is none, or more than one."""
         own = self._folder / f"{utterance.id}{SUFFIX}"
-        candidates = [own] if own.resolve().is_relative_to(self._folder.resolve()) else []
+        # An id such as "../x" must not lead out of the folder.
+        inside = os.path.abspath(own).startswith(os.path.abspath(self._folder) + os.sep)
+        candidates = [own] if inside else []
         candidates.append(self._folder / folder_name(utterance.speaker) / f"{file_stem(utterance.id)}{SUFFIX}")
         for path in candidates:
-            if path.is_file():
+            # Path.is_file raises on a name that is too long for a file; this says no.
+            if os.path.isfile(path):
                 return path
         stem = utterance.id.rsplit("/", 1)[-1]
         found = self._by_stem().get(stem, [])

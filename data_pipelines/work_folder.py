@@ -53,16 +53,23 @@ class ChunkFacts:
 def write_chunk(path: Path, records: Sequence[tuple[str, Record]], facts: ChunkFacts) -> None:
     """Stores a group's records, with their splits, atomically. Raises OSError when the disk is full."""
     arrays = {f"{i:06d}": np.frombuffer(record.to_bytes(), np.uint8) for i, (_, record) in enumerate(records)}
-    header = {"splits": [split for split, _ in records], "facts": dataclasses.asdict(facts)}
+    keys = [(split, record.id) for split, record in records]
+    header = {"keys": keys, "facts": dataclasses.asdict(facts)}
     path.parent.mkdir(exist_ok=True)
     write_bytes(path, safetensors.numpy.save(arrays, {"chunk": json.dumps(header)}))
 
 
-def read_chunk(path: Path) -> list[tuple[str, Record]]:
-    """The records of a chunk and their splits, in the order of the corpus. Raises InputError when it is damaged."""
-    with _open_chunk(path) as (file, header):
-        data = [file.get_tensor(name).tobytes() for name in sorted(file.keys())]
-        return [(split, Record.from_bytes(one, str(path))) for split, one in zip(header["splits"], data, strict=True)]
+def read_chunk(path: Path, places: Sequence[int] | None = None) -> list[Record]:
+    """The records of a chunk (all, or those at `places`), in the order of the corpus. Raises InputError when damaged."""
+    with _open_chunk(path) as (file, _):
+        names = sorted(file.keys()) if places is None else [f"{place:06d}" for place in places]
+        return [Record.from_bytes(file.get_tensor(name).tobytes(), str(path)) for name in names]
+
+
+def read_chunk_keys(path: Path) -> list[tuple[str, str]]:
+    """Split and id of each record of a chunk, from its head alone. Raises InputError when it is damaged."""
+    with _open_chunk(path) as (_, header):
+        return [tuple(key) for key in header["keys"]]
 
 
 def read_chunk_facts(path: Path) -> ChunkFacts:
@@ -115,7 +122,8 @@ class WorkFolder:
         for name in names:
             os.replace(self.path / name, out / name)
         self._lock.close()
-        shutil.rmtree(self.path)
+        # The data set is whole; a second `ellav prepare` that sees it may be removing this folder too.
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
         """Lets go of the folder; what is done stays for the next run, and nothing is left where nothing was done."""

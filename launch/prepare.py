@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> None:
     textgrids = _textgrid_folder(args.aligner)
     corpus = open_corpus(args.corpus, args.reading)
     if args.write_mfa is not None:
-        _write_mfa(args, corpus)
+        _write_mfa(args, corpus, arguments)
         return
     frontend = _frontend(args, "pocketsphinx" if textgrids is None else "textgrid")
     summary = _prepare(args, config, corpus, frontend, textgrids, beam_options)
@@ -140,7 +140,7 @@ def _prepare(
         )
 
 
-def _write_mfa(args: Arguments, corpus: Corpus) -> None:
+def _write_mfa(args: Arguments, corpus: Corpus, arguments: Sequence[str]) -> None:
     with Progress(f"writing {args.write_mfa}", "utterance") as progress:
 
         def report(done: int, skipped: int) -> None:
@@ -153,7 +153,21 @@ def _write_mfa(args: Arguments, corpus: Corpus) -> None:
     counts = f"{summary.found} utterances = {summary.written} written + {left_out} left out"
     print(f"{args.write_mfa}: {counts}, {summary.words} words")
     print(_faults(summary.faults), end="")
-    print(mfa_commands(args.write_mfa, args.corpus, args.out, args.language, args.stress))
+    kept = _without(arguments, "--write-mfa", "--aligner", "--dictionary", "--language")
+    print(mfa_commands(args.write_mfa, [one for one in kept if one != "--stress"], args.language, args.stress))
+
+
+def _without(arguments: Sequence[str], *flags: str) -> list[str]:
+    """The arguments, less these flags and their values; tyro takes "_" for "-" in a flag, and `--flag=value`."""
+    kept: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, _ = argument.partition("=")
+        if flag.replace("_", "-") not in flags:
+            kept.append(argument)
+        elif not equals:
+            next(rest, None)
+    return kept
 
 
 def _split_off_beam_options(arguments: list[str]) -> tuple[list[str], list[str]]:

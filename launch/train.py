@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import resource
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -70,6 +71,9 @@ def main(arguments: Sequence[str]) -> None:
     weighted = None not in weights
     if not weighted and set(weights) != {None}:
         raise InputError(f"--data {' --data '.join(chosen.data)}: give all of them a weight, as in DIR:0.5, or none")
+    # A data set keeps a file open for each of its shards.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     start(chosen.experiment, [Dataset.open(path) for path in paths], chosen.workdir, weights if weighted else None)
 
 
@@ -110,11 +114,16 @@ def _check_together(datasets: Sequence[Dataset]) -> None:
             )
         if "train" not in other.splits:
             raise InputError(f"{other.path}: training wants a split train; it has {', '.join(other.splits)}")
-    if not any("test" in dataset.splits for dataset in datasets):
+    if not any(map(_held_out_split, datasets)):
         raise InputError(
-            f"{', '.join(str(dataset.path) for dataset in datasets)}: training wants a split test as well, to evaluate "
-            "on; there is none"
+            f"{', '.join(str(dataset.path) for dataset in datasets)}: training wants a split dev or test as well, to "
+            "evaluate on; there is none"
         )
+
+
+def _held_out_split(dataset: Dataset) -> str | None:
+    """What a run is evaluated on: dev where there is one, so that test stays unseen."""
+    return next((split for split in ("dev", "test") if split in dataset.splits), None)
 
 
 def _codec(dataset: Dataset) -> dict[str, str]:
@@ -144,8 +153,8 @@ def make_run(experiment: Experiment, datasets: Sequence[Dataset], rows: MixedRow
     definition = define_model(experiment, len(datasets[0].frontend.phones), codebooks_QxCxE)
     data, model = experiment.data, experiment.model
     stages = [None] if experiment.kind == "gar" else range(2, NUM_LAYERS + 1)
-    tested = [dataset for dataset in datasets if "test" in dataset.splits]
-    held_out = [_rows(experiment, dataset, "test", stage) for stage in stages for dataset in tested]
+    tested = [(dataset, split) for dataset in datasets if (split := _held_out_split(dataset))]
+    held_out = [_rows(experiment, dataset, split, stage) for stage in stages for dataset, split in tested]
     optimizer = make_optimizer(experiment.train.optimizer, experiment.train.steps, definition.axes)
     sums, step_flops = (gar_sums, gar_step_flops) if experiment.kind == "gar" else (nar_sums, nar_step_flops)
     _say(
@@ -156,7 +165,7 @@ def make_run(experiment: Experiment, datasets: Sequence[Dataset], rows: MixedRow
         drawn = f"; {float(share):.1%} of the rows drawn" if len(datasets) > 1 else ""
         _say(f"{dataset.path}: {part.plan.rows_per_epoch} rows an epoch, {part.plan.fill:.1%} full{drawn}")
     plans = [(dataset, "train", part.plan) for dataset, part in zip(datasets, rows.parts, strict=True)]
-    plans += [(dataset, "test", part.plan) for dataset, part in zip(tested, held_out, strict=False)]
+    plans += [(dataset, split, part.plan) for (dataset, split), part in zip(tested, held_out, strict=False)]
     for dataset, split, plan in plans:
         if plan.too_long:
             _say(
@@ -213,7 +222,7 @@ def _claim(workdir: Path, card: dict[str, Any], datasets: Sequence[Dataset], row
     if description.exists():
         old = read_json(description, "description of a run")
         where = ", ".join(str(dataset.path) for dataset in datasets)
-        Frontend.from_json(workdir / "frontend.json").check_same(datasets[0].frontend, f"{workdir} and {where}")
+        Frontend.from_dict(old["frontend"], str(description)).check_same(datasets[0].frontend, f"{workdir} and {where}")
         for part in ("layout", "model", "data", "kind"):
             changed = differences({part: old["experiment"].get(part)}, {part: card["experiment"][part]})
             if changed:
@@ -226,8 +235,9 @@ def _claim(workdir: Path, card: dict[str, Any], datasets: Sequence[Dataset], row
     elif workdir.is_dir() and any(workdir.iterdir()):
         raise InputError(f"{workdir}: not empty and not a work directory of ellav train; choose another --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
-    datasets[0].frontend.to_json(workdir / "frontend.json")
+    # First what makes it a work directory: stopped behind it, the same command goes on.
     write_json(description, card | {"data": data})
+    datasets[0].frontend.to_json(workdir / "frontend.json")
 
 
 def _check_same_data(workdir: Path, old: list[dict[str, str]], new: list[dict[str, str]], where: str) -> None:

@@ -47,9 +47,10 @@ def open_librispeech(path: str, options: CorpusOptions) -> Corpus:
     splits = _split_folders(root)
     corpus = Corpus("librispeech", "CC BY 4.0", "", LazyUtterances(functools.partial(_utterances, splits)))
     checked(corpus, f"in {splits[0]} SPEAKER/CHAPTER/*.flac or *.wav")
-    is_librispeech = _has_trans(
-        next(names for folder in splits for _, names in walk(folder) if any(map(is_audio, names)))
-    )
+    names = next((names for folder in splits for _, names in walk(folder) if any(map(is_audio, names))), None)
+    if names is None:
+        raise InputError(f"{root}: no recordings, .flac or .wav, below {splits[0]}; expected {_EXPECTED}")
+    is_librispeech = _has_trans(names)
     return Corpus(corpus.name, corpus.licence, _ATTRIBUTION[is_librispeech], corpus.utterances)
 
 

@@ -122,8 +122,11 @@ def number_or_none(value: Any) -> float | None:
 
 
 def read_transcript(path: Path) -> tuple[str, Fault | None]:
-    """`transcript` of a file."""
-    return transcript(path.read_bytes(), str(path))
+    """`transcript` of a file; one that can't be read (a link to nowhere, no permission) is a missing one."""
+    try:
+        return transcript(path.read_bytes(), str(path))
+    except OSError as error:
+        return "", Fault("text-missing", f"{path}: can't be read ({error.strerror})")
 
 
 def held_out_split(utterance_id: str, test_share: float) -> str:

@@ -64,7 +64,7 @@ class TfdsAudio:
         return [*_split_stamp(self.folder, self.split), self.index, self.sample_rate, self.full_scale]
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": "tfds", **dataclasses.asdict(self), "folder": str(self.folder)}
+        return {"kind": "tfds", **dataclasses.asdict(self), "folder": str(self.folder.absolute())}
 
 
 @functools.lru_cache(maxsize=64)

@@ -52,7 +52,8 @@ class AudioFile:
         return size if self.start_s == 0 and self.duration_s is None else [size, self.start_s, self.duration_s]
 
     def to_json(self) -> dict[str, Any]:
-        fields = {"kind": "file", "path": str(self.path)}
+        # Workers of other machines have another working directory.
+        fields = {"kind": "file", "path": str(self.path.absolute())}
         return fields | {
             name: value for name in ("start_s", "duration_s") if (value := getattr(self, name)) not in (0.0, None)
         }

@@ -72,6 +72,8 @@ def load_dictionary(path: str | Path, stress: bool) -> Dictionary:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise InputError(f"{path}: no such dictionary file") from None
+    except OSError as error:
+        raise InputError(f"{path}: the dictionary can't be read ({error.strerror}); give a text file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: the dictionary is not UTF-8 text ({error})") from None
     # Each symbol as it stands in the file → the phone's name in this frontend.

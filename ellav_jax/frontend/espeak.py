@@ -1,6 +1,7 @@
 """Pronunciations of words out of the dictionary: espeak-ng through phonemizer (no system package: espeakng-loader)."""
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 from ellav_jax.errors import InputError, UnusableError
@@ -9,6 +10,8 @@ from ellav_jax.frontend.ipa import arpabet
 
 if TYPE_CHECKING:
     from phonemizer.backend import EspeakBackend
+
+_ESPEAK = threading.Lock()
 
 
 class EspeakPronouncer:
@@ -31,9 +34,11 @@ class EspeakPronouncer:
 
         Raises UnusableError ("text-unpronounceable") when espeak-ng gives none or one that has no ARPAbet phone.
         """
-        if word not in self._cache:
-            self._cache[word] = self._pronounce(word)
-        return self._cache[word]
+        # espeak-ng keeps the word it is at in global variables: two threads would get each other's phones.
+        with _ESPEAK:
+            if word not in self._cache:
+                self._cache[word] = self._pronounce(word)
+            return self._cache[word]
 
     def _pronounce(self, word: str) -> tuple[str, ...]:
         from phonemizer.separator import Separator

@@ -51,6 +51,8 @@ def read_textgrid(path: Path) -> TextGrid:
         content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UnusableError("textgrid-missing", f"{path}: no such TextGrid file") from None
+    except OSError as error:
+        raise UnusableError("textgrid-missing", f"{path}: can't be read ({error.strerror})") from None
     encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)

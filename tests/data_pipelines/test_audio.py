@@ -363,3 +363,10 @@ def test_overshoots_of_a_lossy_format_are_cut_to_full_scale(tmp_path, speech):
     path = _write(tmp_path / "a.mp3", np.clip(1.2 * speech / np.abs(speech).max(), -1, 1))
     assert np.abs(soundfile.read(path)[0]).max() > 1
     assert np.abs(read_audio(path)[0]).max() == 1
+
+
+def test_samples_without_a_header_are_refused(tmp_path):
+    (tmp_path / "a.raw").write_bytes(bytes(32000))
+    with pytest.raises(UnusableError, match=r"a\.raw: no recording with a header") as caught:
+        read_audio(tmp_path / "a.raw")
+    assert caught.value.fault == "audio-unreadable"

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -52,6 +53,21 @@ def test_the_command_line_hands_beams_own_options_on(tmp_path):
     assert (local.returncode, beam.returncode) == (0, 0), beam.stderr
     assert "found 12 utterances = 12 written" in beam.stdout
     assert _files(tmp_path / "beam") == _files(tmp_path / "local")
+
+
+def test_bad_input_that_only_a_worker_sees_is_one_clear_error(tmp_path, small_corpus, codec_facts):
+    gone = dataclasses.replace(codec_facts, name=str(tmp_path / "gone.safetensors"))
+    with pytest.raises(InputError) as caught:
+        prepare(small_corpus, tmp_path / "out", gone, default_frontend(), CONFIG, BeamEngine(TWO_PROCESSES))
+    assert "gone.safetensors" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "while running" not in str(caught.value)
+
+
+def test_options_that_beam_refuses_are_refused_at_once():
+    for options in (["--runner=Flnk"], ["--direct_num_workers=many"]):
+        with pytest.raises(InputError, match=f"Beam refuses the options {options[0]}: .+"):
+            BeamEngine(options)
 
 
 def test_options_for_beam_without_beam_are_refused(tmp_path, ellav):

@@ -70,7 +70,7 @@ def test_an_utterance_that_crashes_the_aligner_is_rejected_and_the_others_are_no
 ):
     work = _work(tmp_path / "out", small_corpus)
     fatal = small_corpus.utterances[10].id
-    job = crashing_job([fatal], work.path, "bundled", _alignment())
+    job = crashing_job([fatal], work.path, "bundled", codec_facts.sha256, _alignment())
     chunks = list(LocalEngine(2).groups(job, [0, 1]))
     assert sorted((one.size, len(one.rejected)) for one in chunks) == [(8, 0), (8, 1)]
     (line,) = [line for one in chunks for line in one.rejected]
@@ -80,7 +80,9 @@ def test_an_utterance_that_crashes_the_aligner_is_rejected_and_the_others_are_no
 
 def test_an_aligner_that_crashes_on_all_ends_the_run(tmp_path, small_corpus, codec_facts, crashing_job, capfd):
     work = _work(tmp_path / "out", small_corpus)
-    job = crashing_job([one.id for one in small_corpus.utterances], work.path, "bundled", _alignment())
+    job = crashing_job(
+        [one.id for one in small_corpus.utterances], work.path, "bundled", codec_facts.sha256, _alignment()
+    )
     with pytest.raises(RuntimeError, match="the aligner crashed on 3 utterances in a row"):
         list(LocalEngine(1).groups(job, [0]))
     capfd.readouterr()
@@ -119,15 +121,22 @@ def test_where_there_is_an_accelerator_this_process_encodes(tmp_path, prepared_b
 
 def test_chunks_that_are_there_are_not_made_again(tmp_path, small_corpus, codec_facts):
     work = _work(tmp_path / "out", small_corpus)
-    job = GroupJob(work.path, "bundled", _alignment())
+    job = GroupJob(work.path, "bundled", codec_facts.sha256, _alignment())
     (first,) = LocalEngine(1).groups(job, [1])
     before = chunk_path(work.path, 1).stat().st_mtime_ns
     (again,) = LocalEngine(1).groups(job, [1])
     assert again == first
     assert chunk_path(work.path, 1).stat().st_mtime_ns == before
-    assert [record.id for _, record in read_chunk(chunk_path(work.path, 1))] == [
+    assert [record.id for record in read_chunk(chunk_path(work.path, 1))] == [
         one.id for one in small_corpus.utterances[8:16]
     ]
+
+
+def test_a_codec_that_changed_under_way_is_refused(tmp_path, small_corpus, codec_facts):
+    work = _work(tmp_path / "out", small_corpus)
+    job = GroupJob(work.path, "bundled", "0" * 64, _alignment())
+    with pytest.raises(InputError, match=f"codec bundled: sha256 {codec_facts.sha256} here, expected 000"):
+        list(LocalEngine(1).groups(job, [0]))
 
 
 def test_no_workers_are_refused(codec_facts):

@@ -250,13 +250,14 @@ def test_stress_marks_are_written_where_they_are_asked_for(clips: list[Utterance
 @pytest.mark.parametrize("language", ["en-us", "de"])
 def test_the_commands_name_what_was_written(tmp_path: Path, language: str) -> None:
     folder = tmp_path / "my folder"
-    text = mfa_commands(folder, "folder:my dir", "my out", language)
+    text = mfa_commands(folder, ["folder:my dir", "my out", "--test-share", "0.1"], language)
     lines = [shlex.split(line, comments=True) for line in text.splitlines()]
     commands = [line for line in lines if line]
     corpus, dictionary, aligned = (str(folder / name) for name in ("corpus", "dictionary.dict", "aligned"))
     assert commands[-2] == ["mfa", "train", "--clean", corpus, dictionary, str(folder / "acoustic_model.zip"),
                             "--output_directory", aligned]  # fmt: skip
-    assert commands[-1] == ["ellav", "prepare", "folder:my dir", "my out", "--aligner", f"textgrid:{aligned}",
-                            "--dictionary", dictionary, "--language", language]  # fmt: skip
+    assert commands[-1] == ["ellav", "prepare", "folder:my dir", "my out", "--test-share", "0.1",
+                            "--aligner", f"textgrid:{aligned}", "--dictionary", dictionary,
+                            "--language", language]  # fmt: skip
     pretrained = ["mfa", "align", "--clean", corpus, "english_us_arpa", "english_us_arpa", aligned]
     assert (pretrained in commands) == (language == "en-us")

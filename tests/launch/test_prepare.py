@@ -107,6 +107,23 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, ellav):
         assert done.stderr.count("\n") == 1
 
 
+def test_what_mfa_needs_is_written_and_the_printed_command_keeps_the_options(tmp_path, ellav, small_corpus):
+    for one in small_corpus.utterances[:3]:
+        path = tmp_path / "mine" / one.speaker / f"{one.id}.opus"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(one.audio.path.read_bytes())
+        path.with_suffix(".txt").write_text(one.text)
+    arguments = (f"folder:{tmp_path / 'mine'}", tmp_path / "out", "--test-share", "0.5")
+    done = ellav("prepare", *arguments, "--write_mfa", tmp_path / "mfa", "--language=en-gb")
+    assert done.returncode == 0, done.stderr
+    assert "3 utterances = 3 written + 0 left out" in done.stdout
+    assert len(list((tmp_path / "mfa" / "corpus").rglob("*.wav"))) == 3
+    dictionary = f"--dictionary {tmp_path / 'mfa' / 'dictionary.dict'} --language en-gb"
+    last = " ".join(map(str, ("ellav", "prepare", *arguments, "--aligner", f"textgrid:{tmp_path / 'mfa' / 'aligned'}")))
+    assert done.stdout.splitlines()[-1] == f"{last} {dictionary}"
+    assert not (tmp_path / "out").exists()
+
+
 def test_ctrl_c_ends_everything_within_seconds_and_loses_nothing(tmp_path, whole):
     out = tmp_path / "out"
     process = _start(out)

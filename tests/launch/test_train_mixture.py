@@ -44,6 +44,20 @@ def ellav_train(experiments, capsys):
     return run
 
 
+def test_a_run_is_evaluated_on_dev_where_there_is_one(ellav_train, prepared_bundled, tmp_path):
+    out = tmp_path / "dev"
+    shutil.copytree(prepared_bundled, out)
+    info = json.loads((out / "dataset.json").read_text())
+    info["splits"]["dev"] = info["splits"].pop("test")
+    (out / "dataset.json").write_text(json.dumps(info))
+    with np.load(out / "lengths.npz") as file:
+        lengths = {name.replace("test/", "dev/"): array for name, array in file.items()}
+    np.savez(out / "lengths.npz", **lengths)
+    figures = [ellav_train(tmp_path / f"w{i}", data)[1] for i, data in enumerate((prepared_bundled, out))]
+    ours, theirs = (next(line for line in text.splitlines() if "held out" in line) for text in figures)
+    assert ours == theirs
+
+
 def test_a_mixture_trains_in_its_shares_and_is_continued_as_it_was(ellav_train, prepared_bundled, part, tmp_path):
     mixture = (f"{prepared_bundled}:0.6", f"{part}:0.2")
     status, out = ellav_train(tmp_path / "w", *mixture)
@@ -106,7 +120,7 @@ def test_data_that_does_not_go_together_is_refused(ellav_train, prepared_bundled
         ): f"--data {frontend}, beside {prepared_bundled}, has another frontend: silence_min",
         (prepared_bundled, codec): f"--data {codec} holds codes of codec {{'name': 'bundled', 'sha256': '0000",
         (prepared_bundled, no_train): f"{no_train}: training wants a split train; it has dev",
-        (part,): f"{part}: training wants a split test as well, to evaluate on; there is none",
+        (part,): f"{part}: training wants a split dev or test as well, to evaluate on; there is none",
         (part, f"{prepared_bundled}:2"): "give all of them a weight, as in DIR:0.5, or none",
         (part, f"{prepared_bundled}:0"): "give all of them a weight, as in DIR:0.5, or none",
         (f"{part}:1", f"{prepared_bundled}:0"): "a data set has the weight 0; expected more than 0",

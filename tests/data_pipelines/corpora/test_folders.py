@@ -79,6 +79,12 @@ def test_transcripts_are_utf_8_and_one_line(tmp_path, put, content, text, kind):
     assert kind is None or str(tmp_path / "a.txt") in one.fault.detail
 
 
+def test_a_transcript_that_cant_be_read_is_a_missing_one(tmp_path, put):
+    put(tmp_path / "me" / "a.wav", 0)
+    (tmp_path / "me" / "a.lab").symlink_to(tmp_path / "nowhere.lab")
+    assert _listed(tmp_path)["me/a"].fault.kind == "text-missing"
+
+
 def test_lab_goes_before_txt(tmp_path, put):
     put(tmp_path / "a.wav", 0)
     put(tmp_path / "a.txt", "two")

@@ -98,3 +98,8 @@ def test_ipa_is_read_with_probabilities_tones_and_words_of_any_script(tmp_path: 
     assert dictionary.pronunciations("ba2") == (("b", "a2", "-"),)
     assert dictionary.phones() == ("-", "a2", "b", "eː", "l", "m", "n", "s", "t", "yː", "ɐ", "ɔ", "ə", "ɜ", "ʌ")
     assert "ˈyː" in load_dictionary(path, stress=True).phones()
+
+
+def test_a_folder_in_place_of_a_dictionary_is_refused(tmp_path):
+    with pytest.raises(InputError, match="the dictionary can't be read"):
+        load_dictionary(tmp_path, stress=False)
