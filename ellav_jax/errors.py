@@ -1,4 +1,4 @@
-"""The errors for a user's mistake."""
+"""The errors that are told in one line, without a traceback."""
 
 FAULTS = {
     "audio-missing": "there is no such recording",
@@ -48,3 +48,10 @@ class UnusableError(InputError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.fault, str(self))
+
+
+class RunError(RuntimeError):
+    """A run can't go on, and not for a mistake in what was given: the message says all there is to say.
+
+    The command line prints the message on one line and exits with status 1, without a traceback.
+    """

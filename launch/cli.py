@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import NoReturn
 
-from ellav_jax.errors import InputError
+from ellav_jax.errors import InputError, RunError
 
 DISTRIBUTION = "ellav-jax"
 
@@ -70,6 +70,8 @@ def _run(command: Command, arguments: list[str]) -> int:
         return 0
     except InputError as error:
         return _fail(str(error), 2)
+    except RunError as error:
+        return _fail(str(error), 1)
     except KeyboardInterrupt:
         way_on = "; the same command continues where this one stopped" if command.continues else ""
         print(f"\nellav: interrupted{way_on}", file=sys.stderr)

@@ -4,7 +4,7 @@ import dataclasses
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -17,17 +17,23 @@ from ellav_jax.errors import InputError
 from ellav_jax.flops import device_peak, segment_lengths
 from ellav_jax.sharding import global_batch
 from ellav_jax.training.checkpoint import Card, Checkpoints
+from ellav_jax.training.finite import check_finite
 from ellav_jax.training.losses import Sums
 from ellav_jax.training.metrics import MetricsWriter, log_line
 from ellav_jax.training.optimizer import OptimizerConfig, learning_rate
 from ellav_jax.training.step import Steps, TrainState
+from ellav_jax.training.watchdog import watchdog
 
 HostBatch = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How long a run is, and what it does every so many steps. Keeps the latest `keep_checkpoints` checkpoints."""
+    """How long a run is, and what it does every so many steps. Keeps the latest `keep_checkpoints` checkpoints.
+
+    watchdog_seconds: after so long without a step every thread's stack is printed and the process ends, instead of
+    holding its machines for ever; 0 turns it off. It must be longer than compilation and a held-out evaluation.
+    """
 
     steps: int = 320_000
     seed: int = 0
@@ -35,12 +41,15 @@ class TrainConfig:
     evaluate_every: int = 1000
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
+    watchdog_seconds: float = 3600.0
     optimizer: OptimizerConfig = OptimizerConfig()
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not self.watchdog_seconds >= 0:
+            raise InputError(f"watchdog_seconds must be 0 or more, got {self.watchdog_seconds}")
 
 
 class BatchSource(Protocol):
@@ -81,7 +90,9 @@ class Run:
 def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
     """Trains to `config.steps`, from the latest checkpoint of `workdir` if it has one. → the last held-out figures.
 
-    SIGINT ends it after the step under way with a checkpoint, and raises KeyboardInterrupt.
+    SIGINT, and SIGTERM as schedulers send it before they take a machine away, end it after the step under way with a
+    checkpoint, and raise KeyboardInterrupt. Raises RunError when loss or gradient is NaN or infinite: what was found is
+    in `workdir`/nonfinite-STEP.json, and no checkpoint is made of it.
     """
     checkpoints = Checkpoints(
         workdir / "checkpoints", every=config.checkpoint_every, keep=config.keep_checkpoints, card=run.card
@@ -97,18 +108,25 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
     figures: dict[str, float] = {}
     window = Window()
 
+    def check(metrics: Sequence[dict[str, jax.Array]], drawn: int) -> None:
+        check_finite(metrics, step, state["params"], (drawn, batch_rows), workdir)
+
     with (
         _stop_after_step() as stopping,
+        watchdog(config.watchdog_seconds) as feed,
         closing(checkpoints),
         closing(writer),
         closing(run.batches(next_row)) as batches,
     ):
         while step < config.steps and not stopping.is_set():
+            feed()
             batch = next(batches)
             whole_batch = global_batch(batch, run.batch_sharding)
+            batch_rows = len(whole_batch["segment_ids"])
             state, metrics = run.steps.train(state, whole_batch, key)
             if window.steps == config.log_every:  # fetched only now, with the next step already on the devices
                 _log(window, step, config, run, writer)
+                check(window.metrics, batches.next_row - batch_rows)
                 window = Window()
             step += 1
             if step == first + 1:
@@ -116,17 +134,22 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
                 run.say(f"first step, with compilation: {window.seconds:.1f} s")
                 window = Window()
             else:
-                window.add(batch, len(whole_batch["segment_ids"]), metrics, run)
+                window.add(batch, batch_rows, metrics, run)
             if step % config.evaluate_every == 0 or step == config.steps:
                 if window.steps:
                     _log(window, step, config, run, writer)
+                check(window.metrics or [metrics], batches.next_row)
                 figures = evaluate(run, state)
                 run.say(
                     f"step {step}  held out: " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
                 )
                 writer.write(step, figures, split="held_out")
                 window = Window()
+            if step % config.checkpoint_every == 0:
+                check(window.metrics or [metrics], batches.next_row)
             checkpoints.save(step, state, batches.next_row)
+        if step > first:
+            check(window.metrics or [metrics], batches.next_row)
         # Behind the loop, where no signal can come between looking for one and saving.
         checkpoints.save(step, state, batches.next_row, force=True)
     if step < config.steps:
@@ -201,7 +224,7 @@ def evaluate(run: Run, state: TrainState) -> dict[str, float]:
 
 @contextmanager
 def _stop_after_step() -> Iterator[threading.Event]:
-    """An event that SIGINT sets; a second SIGINT interrupts at once. Signals reach Python's main thread alone."""
+    """An event that SIGINT or SIGTERM sets; a second one acts at once. Signals reach Python's main thread alone."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopping
@@ -209,10 +232,14 @@ def _stop_after_step() -> Iterator[threading.Event]:
 
     def stop(*_: object) -> None:
         stopping.set()
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    before = signal.signal(signal.SIGINT, stop)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stopping
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

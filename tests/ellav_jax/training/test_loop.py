@@ -1,12 +1,15 @@
 """The loop: what it resumes, saves, logs and evaluates."""
 
+import dataclasses
+import json
 import os
 import signal
 
+import jax
 import numpy as np
 import pytest
 
-from ellav_jax.errors import InputError
+from ellav_jax.errors import InputError, RunError
 from ellav_jax.training.checkpoint import find_checkpoint
 from ellav_jax.training.loop import Run, TrainConfig, train
 from ellav_jax.training.metrics import read_metrics
@@ -98,11 +101,12 @@ def test_a_finished_run_only_evaluates(run, tmp_path):
     assert len(run.drawn) == drawn
 
 
-def test_an_interrupt_saves_after_the_step_under_way_and_the_next_call_goes_on(run, tmp_path):
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_saves_after_the_step_under_way_and_the_next_call_goes_on(run, tmp_path, number):
+    before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, steps=8, at_row={4: lambda: os.kill(os.getpid(), signal.SIGINT)})
-    assert signal.getsignal(signal.SIGINT) is before
+        run(tmp_path, steps=8, at_row={4: lambda: os.kill(os.getpid(), number)})
+    assert signal.getsignal(number) is before
     assert find_checkpoint(tmp_path).name == "3"
     assert run.said[-1] == "stopped at step 3, checkpoint saved; the same command continues"
     run.drawn.clear()
@@ -160,3 +164,29 @@ def test_logs_average_their_window_and_held_out_figures_are_sums_divided_once(ru
 def test_a_number_below_one_is_refused(name):
     with pytest.raises(InputError, match=f"{name} must be 1 or more, got 0"):
         TrainConfig(**{name: 0}, optimizer=OptimizerConfig())
+
+
+@pytest.mark.parametrize("log_every", [1, 2, 100])
+def test_a_loss_that_is_no_number_ends_the_run_with_a_description_and_keeps_the_checkpoint_from_before(
+    run, tmp_path, log_every, tiny_steps, monkeypatch
+):
+    train_step, poisoned = tiny_steps.steps.train, []
+
+    def poison(state, batch, key):
+        if int(state["step"]) == 4 and not poisoned:
+            poisoned.append(True)
+            state["params"] = jax.tree.map(lambda leaf: leaf * np.nan, state["params"])
+        return train_step(state, batch, key)
+
+    monkeypatch.setattr(tiny_steps, "steps", dataclasses.replace(tiny_steps.steps, train=poison))
+    run(tmp_path, steps=2)
+    with pytest.raises(RunError, match="step 5: loss nan, grad_norm nan") as caught:
+        run(tmp_path, steps=12, log_every=log_every, checkpoint_every=4, evaluate_every=100)
+    assert str(tmp_path / "nonfinite-5.json") in str(caught.value)
+    description = json.loads((tmp_path / "nonfinite-5.json").read_text())
+    assert (description["step"], description["rows"]) == (5, [8, 10])
+    assert description["nonfinite_parameters"]
+    # What was saved last is from before the step, and a run goes on from there.
+    assert find_checkpoint(tmp_path).name == "4"
+    run(tmp_path, steps=6)
+    assert "resumed at step 4, row 8" in run.said
