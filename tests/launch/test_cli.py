@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ellav_jax.errors import InputError
+from ellav_jax.errors import InputError, RunError
 from launch import cli
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +84,12 @@ def test_a_users_mistake_is_one_line_and_status_2(command, capsys):
     command(_raiser(InputError("a.wav: silent;\n  expected speech")))
     assert cli.main(["try"]) == 2
     assert capsys.readouterr() == ("", "ellav: error: a.wav: silent; expected speech\n")
+
+
+def test_a_run_that_cant_go_on_is_one_line_and_status_1(command, capsys):
+    command(_raiser(RunError("step 5: loss nan")))
+    assert cli.main(["try"]) == 1
+    assert capsys.readouterr() == ("", "ellav: error: step 5: loss nan\n")
 
 
 @pytest.mark.parametrize("continues", [True, False])
