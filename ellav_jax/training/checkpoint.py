@@ -3,12 +3,14 @@
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Iterator
+import shutil
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from ellav_jax.errors import InputError
@@ -45,18 +47,23 @@ class DataPosition:
         return read()
 
 
-class Checkpoints:
-    """Checkpoints `directory`/STEP; the latest `keep` stay."""
+class DamagedCheckpoint(InputError):
+    """A checkpoint that can't be read, whatever is asked of it."""
 
-    def __init__(self, directory: Path, *, every: int, keep: int, card: Card):
-        policies = ocp.training.preservation_policies
-        self._card = card
-        self._every = every
+
+class Checkpoints:
+    """Checkpoints `directory`/STEP; the latest `keep` stay. `say` gets lines for people."""
+
+    def __init__(self, directory: Path, *, every: int, keep: int, card: Card, say: Callable[[str], None]):
+        self._directory, self._every, self._keep, self._card, self._say = directory.absolute(), every, keep, card, say
+        self._checkpointer = self._open()
+
+    def _open(self) -> ocp.training.Checkpointer:
         with _quiet():
-            self._checkpointer = ocp.training.Checkpointer(
-                directory.absolute(),
-                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(every),
-                preservation_policy=policies.LatestN(keep),
+            return ocp.training.Checkpointer(
+                self._directory,
+                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(self._every),
+                preservation_policy=ocp.training.preservation_policies.LatestN(self._keep),
                 cleanup_tmp_directories=True,
             )
 
@@ -71,20 +78,49 @@ class Checkpoints:
         )
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, int] | None:
-        """The latest state, laid out as `abstract` says, and the next row's index; None where there is no checkpoint."""
-        if self._checkpointer.latest is None:
-            return None
-        step = self._checkpointer.latest.step
+        """The latest state that can be read, laid out as `abstract` says, and the next row's index; None where there is no
+        checkpoint.
+
+        Damaged ones behind it are told of and set aside as STEP.damaged. Raises InputError when weights don't fit, or
+        when there are checkpoints and none can be read: then nothing is touched.
+        """
+        damaged: list[tuple[Path, DamagedCheckpoint]] = []
+        for step in sorted((checkpoint.step for checkpoint in self._checkpointer.checkpoints), reverse=True):
+            path = self._directory / str(step)
+            try:
+                restored = self._load(path, step, abstract)
+            except DamagedCheckpoint as error:
+                damaged.append((path, error))
+                continue
+            self._set_aside(damaged)
+            return restored
+        if damaged:
+            raise damaged[0][1]
+        return None
+
+    def _load(self, path: Path, step: int, abstract: TrainState) -> tuple[TrainState, int]:
         position = DataPosition()
-        path = Path(self._checkpointer.directory) / str(step)
         _check_fit(path, abstract["params"])
         try:
             loaded = self._checkpointer.load_checkpointables(step, _parts(abstract) | {"data": position})
         except Exception as error:  # Orbax raises many kinds for a damaged folder; all mean the same to the user
-            raise InputError(
-                f"{path}: cannot be restored ({type(error).__name__}: {error}); remove it to go on from the one before"
-            ) from error
+            raise DamagedCheckpoint(f"{path}: cannot be restored ({type(error).__name__}: {error})") from error
         return {"params": loaded["params"], **loaded["optimizer"]}, position.next_row
+
+    def _set_aside(self, damaged: Sequence[tuple[Path, DamagedCheckpoint]]) -> None:
+        if not damaged:
+            return
+        # Under its own name it would be in the way of the step that is saved there anew.
+        multihost_utils.sync_global_devices("checkpoint restored")
+        for path, error in damaged:
+            aside = path.with_name(f"{path.name}.damaged")
+            self._say(f"warning: {error}; set aside as {aside.name}, going on from the one before")
+            if jax.process_index() == 0:
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+        multihost_utils.sync_global_devices("damaged checkpoints set aside")
+        self._checkpointer.close()
+        self._checkpointer = self._open()
 
     def close(self) -> None:
         """Waits for writing to end."""
@@ -138,21 +174,21 @@ def _metadata(path: Path) -> Any:
         with _quiet():
             return ocp.checkpointables_metadata(path.absolute())
     except Exception as error:
-        raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
+        raise DamagedCheckpoint(f"{path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
 
 
 def _check_fit(path: Path, shapes: Params) -> None:
     """Raises InputError that names every weight that is missing, left over or of another shape."""
     stored = _metadata(path).metadata
-    if "params" not in stored:
-        raise InputError(f"{path}: holds no weights; its files are damaged or of another program")
     found, wanted = (
         {
             jax.tree_util.keystr(key, simple=True, separator="."): leaf.shape
             for key, leaf in jax.tree.leaves_with_path(tree)
         }
-        for tree in (stored["params"], shapes)
+        for tree in (stored.get("params", {}), shapes)
     )
+    if not found:
+        raise DamagedCheckpoint(f"{path}: holds no weights; its files are damaged or of another program")
     wrong = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
     wrong += [f"{name} is left over" for name in sorted(found.keys() - wanted.keys())]
     wrong += [

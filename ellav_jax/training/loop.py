@@ -95,7 +95,7 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
     in `workdir`/nonfinite-STEP.json, and no checkpoint is made of it.
     """
     checkpoints = Checkpoints(
-        workdir / "checkpoints", every=config.checkpoint_every, keep=config.keep_checkpoints, card=run.card
+        workdir / "checkpoints", every=config.checkpoint_every, keep=config.keep_checkpoints, card=run.card, say=run.say
     )
     writer = MetricsWriter(workdir)
     key = jax.random.key(config.seed)

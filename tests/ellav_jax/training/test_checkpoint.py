@@ -23,8 +23,8 @@ def _abstract(state):
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
 
 
-def _open(workdir, every=10, keep=2):
-    return Checkpoints(workdir / "checkpoints", every=every, keep=keep, card=CARD)
+def _open(workdir, every=10, keep=2, say=print):
+    return Checkpoints(workdir / "checkpoints", every=every, keep=keep, card=CARD, say=say)
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +130,29 @@ def test_a_damaged_checkpoint_is_an_input_error_that_names_it(saved, tmp_path, d
     checkpoints = _open(tmp_path / "w")
     with pytest.raises(InputError, match="/7: "):
         checkpoints.restore(_abstract(_state(0)))
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_restored(tmp_path, damage):
+    checkpoints = _open(tmp_path, keep=3)
+    for step in (3, 5, 7):
+        checkpoints.save(step, _state(step), 10 * step, force=True)
+    checkpoints.close()
+    for step in ("5", "7"):
+        DAMAGES[damage](tmp_path / "checkpoints" / step)
+    said = []
+    checkpoints = _open(tmp_path, say=said.append)
+    state, next_row = checkpoints.restore(_abstract(_state(0)))
+    _equal(state, _state(3))
+    assert next_row == 30
+    assert ["/7: " in said[0], "/5: " in said[1]] == [True, True]
+    # The steps are trained and saved again.
+    checkpoints.save(7, _state(7), 70, force=True)
+    checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["3", "5.damaged", "7", "7.damaged"]
+    checkpoints = _open(tmp_path)
+    _equal(checkpoints.restore(_abstract(_state(0)))[0], _state(7))
     checkpoints.close()
 
 
