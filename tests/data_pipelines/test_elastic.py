@@ -48,6 +48,7 @@ def _run(folder, processes, tensor, next_row, batches):
     return found, int(state.removeprefix("next_row "))
 
 
+@pytest.mark.slow
 def test_batches_stay_the_same_over_any_number_of_processes(folder):
     expected, end = _run(folder, 1, 1, next_row=0, batches=6)
     assert len(set(expected)) == 6

@@ -65,6 +65,7 @@ def _alignment():
     return AlignmentJob(default_frontend(), None, None, 24000, 320, 0.1, 120.0)
 
 
+@pytest.mark.slow
 def test_an_utterance_that_crashes_the_aligner_is_rejected_and_the_others_are_not(
     tmp_path, small_corpus, codec_facts, crashing_job, capfd
 ):
