@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -92,6 +93,8 @@ def main(arguments: Sequence[str]) -> None:
         max_seconds=args.max_seconds,
         group_size=args.group_size,
     )
+    if re.match(r"\w{2,}:/", str(args.out)):
+        raise InputError(f"{args.out}: data sets are written to folders; mount the bucket and give its path")
     textgrids = _textgrid_folder(args.aligner)
     corpus = open_corpus(args.corpus, args.reading)
     if args.write_mfa is not None:

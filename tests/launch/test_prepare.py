@@ -100,6 +100,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, ellav):
     for arguments, message in (
         (("libri", tmp_path / "out"), "unknown corpus 'libri'; the corpora are: bundled"),
         (("bundled", tmp_path / "file"), f"{tmp_path / 'file'}: exists and is not a folder"),
+        (("bundled", "gs://bucket/out"), "gs:/bucket/out: data sets are written to folders; mount the bucket"),
     ):
         done = ellav("prepare", *arguments)
         assert done.returncode == 2
