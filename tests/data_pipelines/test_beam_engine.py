@@ -40,6 +40,7 @@ def test_beam_continues_what_the_local_engine_began(tmp_path, prepared_bundled, 
     assert _files(tmp_path / "out") == _files(prepared_bundled)
 
 
+@pytest.mark.slow
 def test_the_command_line_hands_beams_own_options_on(tmp_path):
     """In Beam's own process, as its in-memory runner works: encoding must have one thread there too."""
     options = ["--limit", "6", "--shards", "2", "--group-size", "4"]

@@ -255,10 +255,8 @@ def test_a_corpus_with_nothing_in_it_is_refused_and_leaves_no_trace(tmp_path, sm
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("full_after", "size"),
-    [pytest.param(8, 3000, id="in a chunk", marks=pytest.mark.slow), pytest.param(25, 70_000, id="in a shard")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("full_after", "size"), [(8, 3000), (25, 70_000)], ids=["in a chunk", "in a shard"])
 def test_a_full_disk_loses_nothing(tmp_path, prepared_bundled, small_corpus, codec_facts, full_after, size):
     arguments = (small_corpus, tmp_path / "out", codec_facts, FRONTEND, CONFIG)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -72,6 +72,7 @@ def test_a_sentence_is_spoken_into_a_file(arguments, tmp_path, capsys):
     assert calls == len(waveform) // 320 + phones
 
 
+@pytest.mark.slow
 def test_the_prompts_alignment_may_come_from_a_textgrid(arguments, prompt, tmp_path, capsys):
     path, text = prompt
     frontend = default_frontend()
