@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.group import GroupJob, make_chunk
-from data_pipelines.merge import ShardKey, write_shard
-from data_pipelines.records import Record, ShardContents, shard_name, shard_of
-from data_pipelines.work_folder import ChunkFacts, WorkFolder, chunk_path, read_chunk, read_chunk_facts, read_chunk_keys
+from data_pipelines.merge import ShardKey, shard_keys, write_shard
+from data_pipelines.records import Record, ShardContents, shard_name
+from data_pipelines.work_folder import ChunkFacts, WorkFolder, chunk_path, read_chunk, read_chunk_facts
 from ellav_jax.errors import InputError
 from ellav_jax.files import read_json, write_json
 
@@ -103,8 +103,8 @@ def _make_chunk(group: int, job: GroupJob) -> int:
 
 
 def _keyed_places(group: int, work: Path, shards: int) -> Iterator[tuple[ShardKey, _Place]]:
-    for place, (split, one) in enumerate(read_chunk_keys(chunk_path(work, group))):
-        yield (split, shard_of(one, shards)), (group, place)
+    for place, key in enumerate(shard_keys(chunk_path(work, group), shards)):
+        yield key, (group, place)
 
 
 def _write_shard(places_of: tuple[ShardKey, Iterable[_Place | None]], folder: Path, shards: int) -> ShardKey:

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,24 +45,15 @@ def list_corpus(
     second utterance of an id gets the fault duplicate-id.
     Raises InputError when there are no utterances, and for a split that can't name a file.
     """
-    digest, seen = hashlib.sha256(), set()
-    taken: dict[str, int] = {}
+    digest, splits = hashlib.sha256(), {}
     offsets, offset = [], 0
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open(stack.enter_context(atomic_path(path)), "wb")) if path else None
         count = 0
-        for utterance in corpus.utterances:
+        for utterance in selected(corpus.utterances, limit):
             if not re.fullmatch(r"[\w.-]+", utterance.split):
                 raise InputError(f"corpus {corpus.name}: split {utterance.split!r} of {utterance.id} can't name a file")
-            taken[utterance.split] = taken.get(utterance.split, 0) + 1
-            if limit is not None and taken[utterance.split] > limit:
-                continue
-            # 8 bytes of a hash instead of the id: 10 million ids fit, and two meet by chance once in 400,000 corpora.
-            key = int.from_bytes(hashlib.sha256(utterance.id.encode()).digest()[:8], "big")
-            if key in seen and utterance.fault is None:
-                fault = Fault("duplicate-id", f"{utterance.audio.name}: an utterance before it has the same id")
-                utterance = dataclasses.replace(utterance, fault=fault)
-            seen.add(key)
+            splits[utterance.split] = None
             fault = utterance.fault.kind if utterance.fault else None
             facts = [utterance.id, utterance.text, utterance.speaker, utterance.split, utterance.audio.stamp(), fault]
             if textgrids is not None:
@@ -78,7 +69,24 @@ def list_corpus(
     if path is not None:
         with atomic_path(_groups_path(path)) as temporary, open(temporary, "wb") as file:
             np.save(file, np.array([*offsets, offset], np.int64))
-    return CorpusFacts(count, tuple(taken), digest.hexdigest())
+    return CorpusFacts(count, tuple(splits), digest.hexdigest())
+
+
+def selected(utterances: Iterable[Utterance], limit: int | None) -> Iterator[Utterance]:
+    """The first `limit` utterances of each split (None: all); the second one of an id gets the fault duplicate-id."""
+    taken: dict[str, int] = {}
+    seen = set()
+    for utterance in utterances:
+        taken[utterance.split] = taken.get(utterance.split, 0) + 1
+        if limit is not None and taken[utterance.split] > limit:
+            continue
+        # 8 bytes of a hash instead of the id: 10 million ids fit, and two meet by chance once in 400,000 corpora.
+        key = int.from_bytes(hashlib.sha256(utterance.id.encode()).digest()[:8], "big")
+        if key in seen and utterance.fault is None:
+            fault = Fault("duplicate-id", f"{utterance.audio.name}: an utterance before it has the same id")
+            utterance = dataclasses.replace(utterance, fault=fault)
+        seen.add(key)
+        yield utterance
 
 
 class Listing:

@@ -35,6 +35,11 @@ def write_shard(folder: Path, key: ShardKey, shards: int, records: Iterable[Reco
     return dataclasses.replace(contents, file=path.name)
 
 
+def shard_keys(chunk: Path, shards: int) -> list[ShardKey]:
+    """The shard of each record of a chunk, from the chunk's head alone."""
+    return [(split, shard_of(one, shards)) for split, one in read_chunk_keys(chunk)]
+
+
 def shards_of_chunks(work: WorkFolder, groups: int, keys: Sequence[ShardKey], shards: int) -> list[ShardContents]:
     """Writes the shards `keys` out of all chunks, in this process; returns their contents in the order of `keys`."""
     contents: list[ShardContents] = []
@@ -42,9 +47,10 @@ def shards_of_chunks(work: WorkFolder, groups: int, keys: Sequence[ShardKey], sh
         files = {key: ShardFile(work.path / shard_name(*key, shards)) for key in keys[first : first + _OPEN_SHARDS]}
         for group in range(groups):
             path = chunk_path(work.path, group)
-            for (split, one), record in zip(read_chunk_keys(path), read_chunk(path), strict=True):
-                if (file := files.get((split, shard_of(one, shards)))) is not None:
-                    file.write(record)
+            # Only the records of these shards are read: there may be several passes.
+            wanted = [(place, files[key]) for place, key in enumerate(shard_keys(path, shards)) if key in files]
+            for (_, file), record in zip(wanted, read_chunk(path, [place for place, _ in wanted]), strict=True):
+                file.write(record)
         contents += [file.close() for file in files.values()]
     return contents
 
@@ -110,7 +116,7 @@ def describe(
             "hours": int(frames_N.sum()) / codec.frame_rate / 3600,
             "frames": int(frames_N.sum()),
             "phones": int(phones_N.sum()),
-            "shards": [{"file": one.file, "records": len(one.frames_N), "bytes": one.bytes} for one in shards],
+            "shards": [one.line for one in shards],
         }
         lengths |= {f"{split}/ids": ids_N, f"{split}/phones": phones_N, f"{split}/frames": frames_N}
         names += [one.file for one in shards]

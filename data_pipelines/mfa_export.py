@@ -4,16 +4,16 @@ FOLDER/corpus/SPEAKER/STEM.wav (or .flac) and STEM.lab    FOLDER/dictionary.dict
 """
 
 import dataclasses
-import hashlib
 import os
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import soundfile
 
 from data_pipelines.audio import write_audio
 from data_pipelines.corpora.utterance import Audio, AudioFile, Corpus, Utterance
+from data_pipelines.listing import selected
 from data_pipelines.textgrid_folder import file_stem, folder_name
 from ellav_jax.errors import InputError, UnusableError
 from ellav_jax.files import atomic_path, read_json, write_bytes, write_json
@@ -59,11 +59,12 @@ def write_mfa(
     pronouncer = EspeakPronouncer(language, stress, IPA)
     _claim(folder, {"format": "ellav-mfa", "corpus": corpus.name, "language": language, "stress": stress})
     speller = load_dictionary(bundled_dictionary_path(), stress=False) if is_english(language) else Dictionary({})
-    summary, pronunciations, seen = MfaSummary(), {}, set()
-    for utterance in _first_of_each_split(corpus.utterances, limit):
+    summary, pronunciations = MfaSummary(), {}
+    for utterance in selected(corpus.utterances, limit):
         summary.found += 1
         try:
-            _check_usable(utterance, seen)
+            if utterance.fault is not None:
+                raise UnusableError(utterance.fault.kind, utterance.fault.detail)
             words = [word.plain.strip("'") for word in spoken_words(utterance.text, language, speller, pause_marks="")]
             spoken = {word: pronouncer.pronounce(word) for word in words}
             summary.kept += not _write_utterance(utterance, " ".join(words), folder / "corpus", max_seconds)
@@ -124,23 +125,6 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
         raise InputError(f"{folder}: is there already, and not from --write-mfa; give a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(mark, settings)
-
-
-def _first_of_each_split(utterances: Iterable[Utterance], limit: int | None) -> Iterable[Utterance]:
-    taken: dict[str, int] = {}
-    for utterance in utterances:
-        taken[utterance.split] = taken.get(utterance.split, 0) + 1
-        if limit is None or taken[utterance.split] <= limit:
-            yield utterance
-
-
-def _check_usable(utterance: Utterance, seen: set[bytes]) -> None:
-    if utterance.fault is not None:
-        raise UnusableError(utterance.fault.kind, utterance.fault.detail)
-    key = hashlib.sha256(utterance.id.encode()).digest()[:8]
-    if key in seen:
-        raise UnusableError("duplicate-id", f"{utterance.audio.name}: an utterance before it has the same id")
-    seen.add(key)
 
 
 def _write_utterance(utterance: Utterance, words: str, folder: Path, max_seconds: float | None) -> bool:

@@ -162,6 +162,11 @@ class ShardContents:
     frames_N: np.ndarray
     speakers: frozenset[str]
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """The shard's entry in dataset.json."""
+        return {"file": self.file, "records": len(self.ids_N), "bytes": self.bytes}
+
 
 def shard_name(split: str, shard: int, shards: int) -> str:
     """File name of a shard."""

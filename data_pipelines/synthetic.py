@@ -57,7 +57,7 @@ def write_synthetic(out: Path, utterances: int, seed: int = 0, shards: int = 8) 
     frontend.to_json(out / "frontend.json")
     split = {
         "utterances": utterances,
-        "shards": [{"file": one.file, "records": len(one.ids_N), "bytes": one.bytes} for one in contents],
+        "shards": [one.line for one in contents],
     }
     description = {
         "format": FORMAT,
