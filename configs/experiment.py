@@ -13,8 +13,8 @@ from ellav_jax.errors import InputError
 from ellav_jax.hybrid_sequence import LayoutConfig
 from ellav_jax.models.gar import GarConfig
 from ellav_jax.models.nar import NarConfig
-from ellav_jax.sharding import MeshConfig
-from ellav_jax.training.loop import TrainConfig
+from ellav_jax.sharding import MeshConfig, ShardingRules
+from ellav_jax.training.run import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Experiment:
     data: DataConfig
     train: TrainConfig
     mesh: MeshConfig = MeshConfig()
+    sharding: ShardingRules = ShardingRules()
 
     @property
     def kind(self) -> str:

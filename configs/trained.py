@@ -9,7 +9,7 @@ import numpy as np
 from configs.experiment import Experiment, from_json
 from ellav_jax.errors import InputError
 from ellav_jax.frontend.frontend import Frontend
-from ellav_jax.models.definition import ModelDefinition
+from ellav_jax.models.definition import ModelDefinition, on_one_device
 from ellav_jax.models.gar import Gar
 from ellav_jax.models.nar import Nar
 from ellav_jax.synthesis.synthesizer import TrainedModel
@@ -18,14 +18,20 @@ from ellav_jax.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
-    """A model, the experiment it comes from, the frontend and the codec (name, sha256) of its data."""
+class TrainedCard:
+    """A checkpoint, the experiment it comes from, the frontend and the codec (name, sha256) of its data."""
 
     path: Path
-    model: TrainedModel
     experiment: Experiment
     frontend: Frontend
     codec: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained(TrainedCard):
+    """The same, and the model."""
+
+    model: TrainedModel
 
 
 def define_model(experiment: Experiment, num_phones: int, codebooks_QxCxE: np.ndarray | None = None) -> ModelDefinition:
@@ -36,8 +42,8 @@ def define_model(experiment: Experiment, num_phones: int, codebooks_QxCxE: np.nd
     return ModelDefinition.of(lambda key: Nar(model, num_phones, key, codebooks_QxCxE))
 
 
-def load_trained(path: str | Path, kind: Literal["gar", "nar"]) -> Trained:
-    """Loads a work directory's latest checkpoint, or one checkpoint.
+def read_trained(path: str | Path, kind: Literal["gar", "nar"]) -> "TrainedCard":
+    """What a work directory's latest checkpoint, or one checkpoint, says of itself; its weights stay where they are.
 
     Raises InputError when there is none, it is damaged, or it holds a model of the other kind.
     """
@@ -47,6 +53,12 @@ def load_trained(path: str | Path, kind: Literal["gar", "nar"]) -> Trained:
     if experiment.kind != kind:
         raise InputError(f"{checkpoint} holds a {experiment.kind.upper()}, expected a {kind.upper()} (--{kind})")
     frontend = Frontend.from_dict(card["frontend"], str(checkpoint))
-    definition = define_model(experiment, len(frontend.phones))
-    params = load_params(checkpoint, definition.shapes)
-    return Trained(checkpoint, TrainedModel(definition, params), experiment, frontend, dict(card["codec"]))
+    return TrainedCard(checkpoint, experiment, frontend, dict(card["codec"]))
+
+
+def load_trained(path: str | Path, kind: Literal["gar", "nar"]) -> Trained:
+    """The same with its weights, on one device."""
+    card = read_trained(path, kind)
+    definition = define_model(card.experiment, len(card.frontend.phones))
+    params = load_params(card.path, on_one_device(definition.shapes))
+    return Trained(card.path, card.experiment, card.frontend, card.codec, TrainedModel(definition, params))

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import grain
 import jax
@@ -51,8 +51,9 @@ class EndlessRows(Protocol):
 class Rows:
     """Random access to the endless rows of one split: `rows[i]` is a dict of arrays [row_length, …].
 
-    `padding` is a row without utterances; `segment(record, epoch)` gives the arrays of one utterance, each of the length
-    that lengths_N holds for it. Every row has int32 `segment_ids` (from 1; 0 is padding) and `positions` (from 0 in each).
+    `empty` is a row without utterances; `segment(record, epoch)` gives the arrays of one utterance, each of the length
+    that lengths_N holds for it. Every row has int32 `segment_ids` (from 1; 0 is padding) and `positions` (from 0 in each),
+    and uint32 `dropout_keys`: random bits, the same over an utterance, others in each epoch.
     """
 
     def __init__(
@@ -60,12 +61,12 @@ class Rows:
         records: Sequence[Record],
         lengths_N: np.ndarray,
         config: DataConfig,
-        padding: dict[str, np.ndarray],
+        empty: dict[str, np.ndarray],
         segment: Callable[[Record, int], dict[str, np.ndarray]],
     ):
         self.plan = PackingPlan(lengths_N, config.row_length, config.seed)
         self.config = config
-        self.padding = padding | {name: np.zeros(config.row_length, np.int32) for name in ("segment_ids", "positions")}
+        self.empty = empty
         self._records = records
         self._segment = segment
 
@@ -74,7 +75,7 @@ class Rows:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         epoch, utterances = self.plan.row(index)
-        row = {name: array.copy() for name, array in self.padding.items()}
+        row = {name: array.copy() for name, array in self.empty.items()}
         start = 0
         for segment_id, utterance in enumerate(utterances.tolist(), start=1):
             record = self._records[utterance]
@@ -89,18 +90,33 @@ class Rows:
                 row[name][start:stop] = array
             row["segment_ids"][start:stop] = segment_id
             row["positions"][start:stop] = np.arange(stop - start)
+            row["dropout_keys"][start:stop] = _random_bits(record, self.config.seed, epoch)[2] >> 32
             start = stop
         return row
+
+
+def empty_row(kind: Literal["gar", "nar"], length: int) -> dict[str, np.ndarray]:
+    """A row without utterances: names, shapes and dtypes of what a model is trained on."""
+    common = {
+        "loss_mask": np.zeros(length, bool),
+        "segment_ids": np.zeros(length, np.int32),
+        "positions": np.zeros(length, np.int32),
+        "dropout_keys": np.zeros(length, np.uint32),
+    }
+    if kind == "gar":
+        return {"inputs": np.full(length, PAD, np.int32), "targets": np.zeros(length, np.int32)} | common
+    return {
+        "phones": np.zeros(length, np.int32),
+        "is_frame": np.zeros(length, bool),
+        "codes": np.zeros((length, NUM_LAYERS), np.int32),
+        "known": np.zeros(length, np.int32),
+        "stage": np.full(length, 2, np.int32),
+    } | common
 
 
 def gar_rows(dataset: Dataset, split: str, config: DataConfig, layout: LayoutConfig) -> Rows:
     """Rows of hybrid sequences: int32 inputs and targets, bool loss_mask."""
     vocabulary = Vocabulary(len(dataset.frontend.phones))
-    padding = {
-        "inputs": np.full(config.row_length, PAD, np.int32),
-        "targets": np.zeros(config.row_length, np.int32),
-        "loss_mask": np.zeros(config.row_length, bool),
-    }
 
     def segment(record: Record, epoch: int) -> dict[str, np.ndarray]:
         codes_T = record.codes_Tx8[:, 0]
@@ -108,7 +124,7 @@ def gar_rows(dataset: Dataset, split: str, config: DataConfig, layout: LayoutCon
         return {"inputs": sequence.inputs_L, "targets": sequence.targets_L, "loss_mask": sequence.loss_mask_L}
 
     lengths_N = layout.num_inputs(*dataset.lengths(split))
-    return Rows(dataset.records(split), lengths_N, config, padding, segment)
+    return Rows(dataset.records(split), lengths_N, config, empty_row("gar", config.row_length), segment)
 
 
 def nar_rows(
@@ -119,15 +135,6 @@ def nar_rows(
     stage: None draws it for each utterance and epoch; a number fixes it (held-out losses by RVQ layer).
     """
     max_prompt_frames = round(model.max_prompt_seconds * dataset.info["codec"]["frame_rate"])
-    length = config.row_length
-    padding = {
-        "phones": np.zeros(length, np.int32),
-        "is_frame": np.zeros(length, bool),
-        "codes": np.zeros((length, NUM_LAYERS), np.int32),
-        "known": np.zeros(length, np.int32),
-        "stage": np.full(length, 2, np.int32),
-        "loss_mask": np.zeros(length, bool),
-    }
 
     def segment(record: Record, epoch: int) -> dict[str, np.ndarray]:
         drawn, prompt = draw_stage_and_prompt(record, config.seed, epoch, max_prompt_frames)
@@ -138,7 +145,8 @@ def nar_rows(
         arrays = nar_segment(record.phones_N, durations_N, record.codes_Tx8, prompt, stage or drawn)
         return arrays | {"loss_mask": np.arange(len(arrays["stage"])) >= record.num_phones + prompt}
 
-    return Rows(dataset.records(split), np.add(*dataset.lengths(split)), config, padding, segment)
+    lengths_N = np.add(*dataset.lengths(split))
+    return Rows(dataset.records(split), lengths_N, config, empty_row("nar", config.row_length), segment)
 
 
 def draw_stage_and_prompt(record: Record, seed: int, epoch: int, max_prompt_frames: int) -> tuple[int, int]:
@@ -146,13 +154,18 @@ def draw_stage_and_prompt(record: Record, seed: int, epoch: int, max_prompt_fram
 
     A function of (seed, epoch, utterance id) alone, so neither packing nor mesh changes it. The last phone is no prompt.
     """
-    # A hash is a generator of random bits that no library's next version changes, and cheap to seed.
-    digest = hashlib.sha256(f"{seed} {epoch} {record.id}".encode()).digest()
-    first, second = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
+    first, second, *_ = _random_bits(record, seed, epoch)
     stage = 2 + first % (NUM_LAYERS - 1)
     limit = max_prompt_frames * second / 2**64
     boundaries = np.cumsum(record.durations_N[:-1])
     return stage, int(boundaries[boundaries <= limit].max(initial=0))
+
+
+def _random_bits(record: Record, seed: int, epoch: int) -> list[int]:
+    """Four numbers of 64 random bits, functions of (seed, epoch, utterance id) alone."""
+    # A hash is a generator of random bits that no library's next version changes, and cheap to seed.
+    digest = hashlib.sha256(f"{seed} {epoch} {record.id}".encode()).digest()
+    return np.frombuffer(digest, "<u8").tolist()
 
 
 def own_rows(sharding: jax.sharding.NamedSharding, batch_rows: int) -> np.ndarray:
@@ -217,5 +230,5 @@ def epoch_batches(rows: Rows, own: Sequence[int] | np.ndarray | None = None) -> 
     places = range(batch_rows) if own is None else own
     for start in range(0, rows.plan.rows_per_epoch, batch_rows):
         indices = [start + int(place) for place in places]
-        batch = [rows[index] if index < rows.plan.rows_per_epoch else rows.padding for index in indices]
+        batch = [rows[index] if index < rows.plan.rows_per_epoch else rows.empty for index in indices]
         yield {name: np.stack([row[name] for row in batch]) for name in batch[0]}

@@ -1,4 +1,4 @@
-"""Model FLOPs in closed form, the devices' peaks, and MFU.
+"""Model FLOPs in closed form.
 
 A training step counts forward + 2 × backward of the matrix products that the model's definition asks for: 6 FLOPs a
 weight and real position, attention by Σ over segments of length² (halved when causal), heads only where loss is borne.
@@ -7,37 +7,20 @@ Padding, recomputation, embedding look-ups, norms and softmax are not counted; n
 
 import numpy as np
 
+from ellav_jax.hardware import device_peak as device_peak
 from ellav_jax.models.transformer import TransformerConfig
 from ellav_jax.vocabulary import NUM_CODES, NUM_OUTPUTS
 
-# Dense bfloat16 peak in FLOP/s of one JAX device, by the start of its `device_kind`. Sources: Google Cloud's TPU pages
-# and "How to Scale Your Model" (v4, v5e, v5p, v6e); NVIDIA's data sheets (A100, H100 SXM, H200).
-PEAKS = {
-    "TPU v4": 2.75e14,
-    "TPU v5 lite": 1.97e14,
-    "TPU v5e": 1.97e14,
-    "TPU v5p": 4.59e14,
-    "TPU v5": 4.59e14,
-    "TPU v6 lite": 9.18e14,
-    "TPU v6e": 9.18e14,
-    "NVIDIA A100": 3.12e14,
-    "NVIDIA H100 PCIe": 7.56e14,
-    "NVIDIA H100 NVL": 8.35e14,
-    "NVIDIA H100": 9.89e14,
-    "NVIDIA H200": 9.89e14,
-}
 
-
-def device_peak(device_kind: str) -> float | None:
-    """Peak bfloat16 FLOP/s of one device, or None where it is not known (CPUs among them)."""
-    return next((peak for name, peak in PEAKS.items() if device_kind.startswith(name)), None)
+def layer_matrices(config: TransformerConfig) -> int:
+    """Numbers in the matrices of one layer."""
+    return 4 * config.width**2 + (3 if config.feed_forward == "swiglu" else 2) * config.width * config.ff_width
 
 
 def transformer_forward_flops(config: TransformerConfig, segment_lengths: np.ndarray, *, causal: bool) -> float:
     """Forward FLOPs of the blocks over segments of these lengths."""
     lengths = np.asarray(segment_lengths, np.float64)
-    matrices = 4 * config.width**2 + (3 if config.feed_forward == "swiglu" else 2) * config.width * config.ff_width
-    products = 2 * matrices * lengths.sum()
+    products = 2 * layer_matrices(config) * lengths.sum()
     attention = 4 * config.width * (lengths**2).sum() * (0.5 if causal else 1.0)
     return config.num_layers * (products + attention)
 

@@ -1,61 +1,105 @@
 """The mesh, and which logical axis of an array lies on which of its axes."""
 
+import contextlib
+import contextvars
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ellav_jax.errors import InputError
+from ellav_jax.hardware import hardware_name
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each mesh axis; −1, for one of them, takes all that the others leave."""
+    """Devices along each mesh axis; −1, for one of them, takes all that the others leave.
+
+    hardware: (regular expression, data, fsdp, tensor) for machines that want other sizes: the first expression that
+    matches the whole name of the hardware (ellav_jax/hardware.py: "v5p-256", "2xv5e-256", "h100-8", "cpu-2") decides.
+    Slices of a multi-slice machine lie along `data`, whose size counts the devices of all of them.
+    """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    hardware: tuple[tuple[str, int, int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        # As read from JSON they are lists.
+        object.__setattr__(self, "hardware", tuple((pattern, *sizes) for pattern, *sizes in self.hardware))
+        for pattern, *_ in self.hardware:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise InputError(f"mesh.hardware: {pattern!r} is not a regular expression ({error})") from None
+
+    def sizes(self, hardware: str) -> tuple[int, int, int]:
+        """Sizes of data, fsdp, tensor on hardware of this name."""
+        for pattern, *sizes in self.hardware:
+            if re.fullmatch(pattern, hardware):
+                return tuple(sizes)
+        return self.data, self.fsdp, self.tensor
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh over all devices. Raises InputError when the sizes don't multiply to their number."""
+    """The mesh over all devices. Raises InputError when the sizes don't multiply to their number, or slices don't fit."""
     devices = jax.devices() if devices is None else devices
-    sizes = [config.data, config.fsdp, config.tensor]
+    hardware = hardware_name(devices)
+    asked = config.sizes(hardware)
+    sizes = list(asked)
     rest = math.prod(size for size in sizes if size > 0)
     if sizes.count(-1) == 1 and len(devices) % rest == 0:
         sizes[sizes.index(-1)] = len(devices) // rest
+    wanted = " ".join(f"{name}={size}" for name, size in zip(MESH_AXES, asked, strict=True))
     if min(sizes) < 1 or math.prod(sizes) != len(devices):
         raise InputError(
-            f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit {len(devices)} devices; "
-            "sizes must multiply to that number (one of them may be -1: the rest)"
+            f"mesh {wanted} does not fit {len(devices)} devices ({hardware}); sizes must multiply to that number (one of "
+            "them may be -1: the rest)"
         )
-    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    axis_types = (AxisType.Auto,) * 3
+    slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
+    if slices == 1:
+        return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=axis_types, devices=devices)
+    if sizes[0] % slices:
+        raise InputError(
+            f"mesh {wanted}: {slices} slices lie along data, whose size {sizes[0]} they do not divide; make data a multiple "
+            f"of {slices}"
+        )
+    # Between slices the network is slow: only the gradients' sum crosses it.
+    within, across = (sizes[0] // slices, *sizes[1:]), (slices, 1, 1)
+    return Mesh(mesh_utils.create_hybrid_device_mesh(within, across, devices), MESH_AXES, axis_types=axis_types)
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardingRules:
     """Logical axis → mesh axis (or axes, or None: replicated)."""
 
-    batch: tuple[str, ...] | str | None = ("data", "fsdp")
+    batch: tuple[str, ...] = ("data", "fsdp")
     embed: str | None = "fsdp"
     heads: str | None = "tensor"
     mlp: str | None = "tensor"
     vocab: str | None = None
     layers: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "batch", tuple(self.batch))  # as read from JSON it is a list
+
     def spec(self, axes: Sequence[str | None], shape: Sequence[int], mesh: Mesh, what: str) -> P:
         """Partition spec of an array with these logical axes.
 
         Raises InputError when a dimension does not divide by its mesh axes or two dimensions claim the same one.
         """
-        parts = [getattr(self, axis) if axis else None for axis in axes]
+        parts = self.parts(axes)
         claimed: list[str] = []
         for size, part in zip(shape, parts, strict=True):
             names = (part,) if isinstance(part, str) else part or ()
@@ -71,6 +115,10 @@ class ShardingRules:
                 f"{what}: two dimensions claim one mesh axis ({', '.join(claimed)}); change the sharding rules"
             )
         return P(*parts)
+
+    def parts(self, axes: Sequence[str | None]) -> list[tuple[str, ...] | str | None]:
+        """The mesh axes of each logical axis, unchecked."""
+        return [getattr(self, axis) if axis else None for axis in axes]
 
     def of_params(self, shapes: Mapping[str, Any], axes: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
         """Shardings of a nested dict of parameters, given their shapes and logical axes."""
@@ -88,6 +136,51 @@ class ShardingRules:
     def of_batch(self, mesh: Mesh, rows: int) -> NamedSharding:
         """Sharding of global batches of `rows` rows: these over the batch axes, the rest replicated."""
         return NamedSharding(mesh, self.spec(("batch",), (rows,), mesh, "data.batch_rows"))
+
+
+_RULES: contextvars.ContextVar[ShardingRules] = contextvars.ContextVar("sharding_rules")
+
+
+@contextlib.contextmanager
+def on_mesh(mesh: Mesh, rules: ShardingRules) -> Iterator[None]:
+    """What is traced within lies on this mesh by these rules: see `constrain` and `per_shard`."""
+    token = _RULES.set(rules)
+    try:
+        with jax.set_mesh(mesh):
+            yield
+    finally:
+        _RULES.reset(token)
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """The array, laid out by its logical axes; as it is outside of `on_mesh`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, _RULES.get().spec(axes, x.shape, mesh, "an activation"))
+
+
+def per_shard(
+    function: Callable[..., jax.Array], axes_in: Sequence[Sequence[str | None]], axes_out: Sequence[str | None]
+) -> Callable[..., jax.Array]:
+    """`function`, run by each device on its part of the arguments; `function` itself outside of `on_mesh`.
+
+    axes_in: logical axes of each argument. axes_out: those of the result.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return function
+
+    def run(*arguments: jax.Array) -> jax.Array:
+        rules = _RULES.get()
+        specs_in = tuple(
+            rules.spec(axes, argument.shape, mesh, "an argument of a kernel")
+            for axes, argument in zip(axes_in, arguments, strict=True)
+        )
+        spec_out = P(*rules.parts(axes_out))
+        return jax.shard_map(function, in_specs=specs_in, out_specs=spec_out, check_vma=False)(*arguments)
+
+    return run
 
 
 def global_batch(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:

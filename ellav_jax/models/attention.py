@@ -10,7 +10,13 @@ _MASKED = -1e30  # finite: a row whose every key is masked must not become NaN
 
 
 def attend(
-    q_BxTxHxD: jax.Array, k_BxTxHxD: jax.Array, v_BxTxHxD: jax.Array, segment_ids_BxT: jax.Array, *, causal: bool
+    q_BxTxHxD: jax.Array,
+    k_BxTxHxD: jax.Array,
+    v_BxTxHxD: jax.Array,
+    segment_ids_BxT: jax.Array,
+    *,
+    causal: bool,
+    backend: str = "auto",
 ) -> jax.Array:
     """Scaled dot-product attention within segments; scores and softmax in float32.
 

@@ -11,6 +11,12 @@ Params = dict[str, Any]
 """Plain nested dict of float32 arrays; what checkpoints hold."""
 
 
+def on_one_device(shapes: Params) -> Params:
+    """These shapes, whole on this process's first device."""
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelDefinition:
     """Made once outside jit: inside, `merge` gives the module for a set of parameters.

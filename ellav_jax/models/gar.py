@@ -47,10 +47,10 @@ class Gar(nnx.Module):
         tokens_BxT: jax.Array,
         segment_ids_BxT: jax.Array,
         positions_BxT: jax.Array,
-        dropout_key: jax.Array | None = None,
+        dropout_keys_BxT: jax.Array | None = None,
     ) -> jax.Array:
         """int32 tokens, segment ids, positions (from 0 in each segment), [B, T] → float32 logits [B, T, 1026]."""
-        x_BxTxD = self.transformer(self.embed(tokens_BxT), segment_ids_BxT, positions_BxT, dropout_key)
+        x_BxTxD = self.transformer(self.embed(tokens_BxT), segment_ids_BxT, positions_BxT, dropout_keys_BxT)
         return self.head(x_BxTxD).astype(jnp.float32)
 
     def embed(self, tokens: jax.Array) -> jax.Array:

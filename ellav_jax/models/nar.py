@@ -96,7 +96,7 @@ class Nar(nnx.Module):
             if not config.tied_heads:
                 self.heads[...] = codes_QxCxD[1:]
 
-    def __call__(self, inputs: NarInputs, dropout_key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, inputs: NarInputs, dropout_keys_BxT: jax.Array | None = None) -> jax.Array:
         """→ features [B, R, D] in the compute dtype; `logits` turns those of frames into scores of codes."""
         width = self.config.transformer.width
         uses_phone_BxR = True if self.config.aligned_phones else ~inputs.is_frame
@@ -106,7 +106,7 @@ class Nar(nnx.Module):
             given_BxR = inputs.is_frame & (layer < inputs.known)
             codes_BxRxD = self.code_embedding[layer][inputs.codes[..., layer]]
             x_BxRxD = x_BxRxD + jnp.where(given_BxR[..., None], codes_BxRxD, 0)
-        return self.transformer(x_BxRxD * width**0.5, inputs.segment_ids, inputs.positions, dropout_key)
+        return self.transformer(x_BxRxD * width**0.5, inputs.segment_ids, inputs.positions, dropout_keys_BxT)
 
     def head(self, stage: jax.Array | int) -> jax.Array:
         """Head of a stage, [1024, D]."""

@@ -11,9 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from ellav_jax.errors import InputError
 from ellav_jax.models.attention import attend, attend_cache
+from ellav_jax.models.dropout import drop, position_keys
+from ellav_jax.sharding import constrain
+
+PRODUCTS, ATTENTION = "products", "attention"
+"""Names of what remat policies keep: results of matrix products, and of attention."""
+
+_POLICIES = {
+    "dots": jax.checkpoint_policies.save_only_these_names(PRODUCTS, ATTENTION),
+    "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION),
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 KVCache = tuple[tuple[jax.Array, jax.Array], ...]
 """For each layer keys and values, [B, slots, H, K]; apart, so that a decoding loop updates each in place."""
@@ -29,7 +41,11 @@ class TransformerConfig:
 
     dropout: on the output of attention and feed-forward, not on attention weights.
     dtype: of activations and matrix products; parameters, norms, softmax and losses are float32.
-    remat: "full" keeps only each layer's input for the backward pass; "none" keeps everything, attention scores included.
+    remat: what the backward pass finds, and what it computes again. "none" keeps everything that autodiff asks for;
+    "dots" the results of matrix products and of attention; "attention" those of attention alone; "full" only each
+    layer's input.
+    attention: backend, see `ellav_jax/models/attention`; "auto" takes the platform's.
+    unroll: layers in one turn of the scan; all of them make a larger program without a loop.
     """
 
     num_layers: int = 12
@@ -41,10 +57,12 @@ class TransformerConfig:
     feed_forward: Literal["relu", "swiglu"] = "relu"
     position: Literal["sinusoidal", "rotary"] = "sinusoidal"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Literal["none", "full"] = "full"
+    remat: Literal["none", "dots", "attention", "full"] = "full"
+    attention: Literal["auto", "xla", "segments", "splash", "pallas_gpu", "cudnn"] = "auto"
+    unroll: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("num_layers", "num_heads", "width", "ff_width"):
+        for name in ("num_layers", "num_heads", "width", "ff_width", "unroll"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
@@ -96,6 +114,11 @@ def parameter(key: jax.Array, shape: tuple[int, ...], axes: tuple[str | None, ..
     return nnx.Param(scale * jax.random.normal(key, shape, jnp.float32), axes=axes)
 
 
+def kept(product: jax.Array) -> jax.Array:
+    """Marks the result of a matrix product for the remat policy "dots"."""
+    return checkpoint_name(product, PRODUCTS)
+
+
 class Norm(nnx.Module):
     """LayerNorm or RMSNorm over the last axis, computed in float32."""
 
@@ -116,6 +139,28 @@ class Norm(nnx.Module):
         return y.astype(x.dtype)
 
 
+@jax.custom_vjp
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [..., I] · kernel [I, O], in the dtype of `x`; the kernel's gradient is summed, over devices too, in its own dtype.
+
+    Autodiff would give it in the dtype of `x`, and devices would add their parts in bfloat16.
+    """
+    return x @ kernel.astype(x.dtype)
+
+
+def _product_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return product(x, kernel), (x, kernel)
+
+
+def _product_backward(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+    kernel_grad = jnp.einsum("...i,...o->io", x, g, preferred_element_type=kernel.dtype)
+    return g @ kernel.astype(g.dtype).T, kernel_grad
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
 class Linear(nnx.Module):
     """x·W (+ b), W [in, out]; the product runs in the dtype of `x`."""
 
@@ -124,7 +169,7 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(shape[1]), axes=(axes[1],)) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = x @ self.kernel[...].astype(x.dtype)
+        y = product(x, self.kernel[...])
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
@@ -152,25 +197,31 @@ class Block(nnx.Module):
         """Queries, keys, values, each [B, T, H, K]; rotary positions applied."""
         y = self.attention_norm(x_BxTxD)
         shape = (*y.shape[:2], self.config.num_heads, self.config.head_width)
-        q, k, v = (linear(y).reshape(shape) for linear in (self.query, self.key, self.value))
+        q, k, v = (kept(linear(y)).reshape(shape) for linear in (self.query, self.key, self.value))
         if self.config.position == "rotary":
             q, k = rotate(q, positions_BxT), rotate(k, positions_BxT)
         return q, k, v
 
-    def finish(self, x_BxTxD: jax.Array, mixed_BxTxHxK: jax.Array, dropout_key: jax.Array | None = None) -> jax.Array:
-        """Adds what attention mixed, then the feed-forward, to the residual stream."""
-        attended = self.output(mixed_BxTxHxK.reshape(x_BxTxD.shape))
-        x_BxTxD = x_BxTxD + self._drop(attended, dropout_key, 0)
+    def finish(
+        self,
+        x_BxTxD: jax.Array,
+        mixed_BxTxHxK: jax.Array,
+        dropout_keys_BxT: jax.Array | None = None,
+        layer: jax.Array | int = 0,
+    ) -> jax.Array:
+        """Adds what attention mixed, then the feed-forward, to the residual stream. `layer` tells dropouts apart."""
+        attended_BxTxD = kept(self.output(mixed_BxTxHxK.reshape(x_BxTxD.shape)))
+        x_BxTxD = x_BxTxD + self._drop(attended_BxTxD, dropout_keys_BxT, 2 * layer)
         y = self.ff_norm(x_BxTxD)
+        up_BxTxF = kept(self.up(y))
         swiglu = self.config.feed_forward == "swiglu"
-        hidden = jax.nn.silu(self.gate(y)) * self.up(y) if swiglu else jax.nn.relu(self.up(y))
-        return x_BxTxD + self._drop(self.down(hidden), dropout_key, 1)
+        hidden_BxTxF = jax.nn.silu(kept(self.gate(y))) * up_BxTxF if swiglu else jax.nn.relu(up_BxTxF)
+        return x_BxTxD + self._drop(self.down(hidden_BxTxF), dropout_keys_BxT, 2 * layer + 1)
 
-    def _drop(self, x: jax.Array, key: jax.Array | None, place: int) -> jax.Array:
-        if key is None or self.config.dropout == 0:
-            return x
-        keep = jax.random.bernoulli(jax.random.fold_in(key, place), 1 - self.config.dropout, x.shape)
-        return jnp.where(keep, x / (1 - self.config.dropout), 0)
+    def _drop(self, x_BxTxD: jax.Array, keys_BxT: jax.Array | None, place: jax.Array | int) -> jax.Array:
+        if keys_BxT is None or self.config.dropout == 0:
+            return x_BxTxD
+        return drop(x_BxTxD, self.config.dropout, keys_BxT, place)
 
 
 class Transformer(nnx.Module):
@@ -192,20 +243,27 @@ class Transformer(nnx.Module):
         x_BxTxD: jax.Array,
         segment_ids_BxT: jax.Array,
         positions_BxT: jax.Array,
-        dropout_key: jax.Array | None = None,
+        dropout_keys_BxT: jax.Array | None = None,
     ) -> jax.Array:
-        """Embeddings [B, T, D] → features [B, T, D] in the compute dtype. `dropout_key` None means no dropout."""
+        """Embeddings [B, T, D] → features [B, T, D] in the compute dtype.
+
+        dropout_keys_BxT: uint32, random bits that the positions of an utterance share; None means no dropout.
+        """
+        keys_BxT = None if dropout_keys_BxT is None else position_keys(dropout_keys_BxT, positions_BxT)
 
         def body(x: jax.Array, layer: tuple[Block, jax.Array]) -> tuple[jax.Array, None]:
             block, index = layer
-            key = None if dropout_key is None else jax.random.fold_in(dropout_key, index)
-            mixed = attend(*block.project(x, positions_BxT), segment_ids_BxT, causal=self.causal)
-            return block.finish(x, mixed, key), None
+            q, k, v = block.project(x, positions_BxT)
+            mixed = attend(q, k, v, segment_ids_BxT, causal=self.causal, backend=self.config.attention)
+            mixed = checkpoint_name(mixed, ATTENTION)
+            return constrain(block.finish(x, mixed, keys_BxT, index), "batch", None, None), None
 
-        if self.config.remat == "full":
-            body = jax.checkpoint(body, prevent_cse=False)  # inside a scan nothing can be merged by mistake
+        if self.config.remat != "none":
+            # Inside a scan nothing can be merged by mistake.
+            body = jax.checkpoint(body, policy=_POLICIES[self.config.remat], prevent_cse=False)
         layers = (self.blocks, jnp.arange(self.config.num_layers))
-        x_BxTxD, _ = jax.lax.scan(body, self._enter(x_BxTxD, positions_BxT), layers)
+        x_BxTxD = constrain(self._enter(x_BxTxD, positions_BxT), "batch", None, None)
+        x_BxTxD, _ = jax.lax.scan(body, x_BxTxD, layers, unroll=min(self.config.unroll, self.config.num_layers))
         return self.norm(x_BxTxD)
 
     def prefill(self, x_BxTxD: jax.Array, positions_BxT: jax.Array, slots: int) -> tuple[jax.Array, KVCache]:
@@ -214,7 +272,7 @@ class Transformer(nnx.Module):
 
         def body(x: jax.Array, block: Block) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             q, k, v = block.project(x, positions_BxT)
-            return block.finish(x, attend(q, k, v, one_segment, causal=True)), (k, v)
+            return block.finish(x, attend(q, k, v, one_segment, causal=True, backend="xla")), (k, v)
 
         x_BxTxD, (k_LxBxTxHxK, v_LxBxTxHxK) = jax.lax.scan(body, self._enter(x_BxTxD, positions_BxT), self.blocks)
         room = ((0, 0), (0, slots - x_BxTxD.shape[1]), (0, 0), (0, 0))

@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,18 @@ class DamagedCheckpoint(InputError):
 
 
 class Checkpoints:
-    """Checkpoints `directory`/STEP; the latest `keep` stay. `say` gets lines for people."""
+    """Checkpoints `directory`/STEP; the latest `keep` stay, and those of every `keep_every` steps (0: none of them).
 
-    def __init__(self, directory: Path, *, every: int, keep: int, card: Card, say: Callable[[str], None]):
-        self._directory, self._every, self._keep, self._card, self._say = directory.absolute(), every, keep, card, say
+    `say` gets lines for people.
+    """
+
+    def __init__(
+        self, directory: Path, *, every: int, keep: int, keep_every: int, card: Card, say: Callable[[str], None]
+    ):
+        policies = ocp.training.preservation_policies
+        self._directory, self._every, self._card, self._say = directory.absolute(), every, card, say
+        kept = [policies.LatestN(keep), *([policies.EveryNSteps(keep_every)] if keep_every else [])]
+        self._preservation = policies.AnyPreservationPolicy(kept)
         self._checkpointer = self._open()
 
     def _open(self) -> ocp.training.Checkpointer:
@@ -63,7 +71,7 @@ class Checkpoints:
             return ocp.training.Checkpointer(
                 self._directory,
                 save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(self._every),
-                preservation_policy=ocp.training.preservation_policies.LatestN(self._keep),
+                preservation_policy=self._preservation,
                 cleanup_tmp_directories=True,
             )
 
@@ -100,12 +108,14 @@ class Checkpoints:
 
     def _load(self, path: Path, step: int, abstract: TrainState) -> tuple[TrainState, int]:
         position = DataPosition()
-        _check_fit(path, abstract["params"])
+        parts = _parts(abstract)
+        _check_fit(path, {"ema": {}} | parts)
         try:
-            loaded = self._checkpointer.load_checkpointables(step, _parts(abstract) | {"data": position})
+            loaded = self._checkpointer.load_checkpointables(step, parts | {"data": position})
         except Exception as error:  # Orbax raises many kinds for a damaged folder; all mean the same to the user
             raise DamagedCheckpoint(f"{path}: cannot be restored ({type(error).__name__}: {error})") from error
-        return {"params": loaded["params"], **loaded["optimizer"]}, position.next_row
+        state = {"params": loaded["params"], **loaded["optimizer"]}
+        return state | ({"ema": loaded["ema"]} if "ema" in loaded else {}), position.next_row
 
     def _set_aside(self, damaged: Sequence[tuple[Path, DamagedCheckpoint]]) -> None:
         if not damaged:
@@ -121,6 +131,10 @@ class Checkpoints:
         multihost_utils.sync_global_devices("damaged checkpoints set aside")
         self._checkpointer.close()
         self._checkpointer = self._open()
+
+    def wait(self) -> None:
+        """Until what is being written is whole."""
+        self._checkpointer.wait()
 
     def close(self) -> None:
         """Waits for writing to end."""
@@ -154,17 +168,16 @@ def read_card(path: Path) -> Card:
     return dict(card)
 
 
-def load_params(path: Path, shapes: Params) -> Params:
-    """Parameters of one checkpoint, whole on this process's first device.
+def load_params(path: Path, abstract: Params) -> Params:
+    """Parameters of one checkpoint (their moving average where it has one), laid out as `abstract`'s shardings say.
 
-    Raises InputError when they aren't of `shapes`, or a file is damaged.
+    Raises InputError when they aren't of its shapes, or a file is damaged.
     """
-    _check_fit(path, shapes)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
+    part = "ema" if "ema" in _metadata(path).metadata else "params"
+    _check_fit(path, {part: abstract})
     try:
         with _quiet():
-            return ocp.load_checkpointables(path.absolute(), {"params": abstract})["params"]
+            return ocp.load_checkpointables(path.absolute(), {part: abstract})[part]
     except Exception as error:
         raise InputError(f"{path}: its weights cannot be read ({type(error).__name__}: {error})") from error
 
@@ -177,24 +190,27 @@ def _metadata(path: Path) -> Any:
         raise DamagedCheckpoint(f"{path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
 
 
-def _check_fit(path: Path, shapes: Params) -> None:
-    """Raises InputError that names every weight that is missing, left over or of another shape."""
+def _check_fit(path: Path, parts: Mapping[str, Any]) -> None:
+    """Raises InputError that names every array that is missing, left over or of another shape."""
     stored = _metadata(path).metadata
     found, wanted = (
         {
-            jax.tree_util.keystr(key, simple=True, separator="."): leaf.shape
-            for key, leaf in jax.tree.leaves_with_path(tree)
+            ("" if part == "params" else f"{part}.") + jax.tree_util.keystr(key, simple=True, separator="."): tuple(
+                leaf.shape
+            )
+            for part in parts
+            for key, leaf in jax.tree.leaves_with_path(trees.get(part, {}))
         }
-        for tree in (stored.get("params", {}), shapes)
+        for trees in (stored, parts)
     )
-    if not found:
+    if not stored.keys() & {"params"} or not jax.tree.leaves(stored["params"]):
         raise DamagedCheckpoint(f"{path}: holds no weights; its files are damaged or of another program")
     wrong = [f"{name} is missing" for name in sorted(wanted.keys() - found.keys())]
     wrong += [f"{name} is left over" for name in sorted(found.keys() - wanted.keys())]
     wrong += [
         f"{name} is {list(found[name])}, expected {list(wanted[name])}"
         for name in sorted(found.keys() & wanted.keys())
-        if tuple(found[name]) != tuple(wanted[name])
+        if found[name] != wanted[name]
     ]
     if wrong:
         raise InputError(f"{path}: its weights are not those of this model: {'; '.join(wrong)}")
@@ -202,7 +218,8 @@ def _check_fit(path: Path, shapes: Params) -> None:
 
 def _parts(state: TrainState) -> dict[str, Any]:
     """The state as a checkpoint's parts; the parameters alone in one, so that synthesis reads no optimizer moments."""
-    return {"params": state["params"], "optimizer": {"optimizer": state["optimizer"], "step": state["step"]}}
+    parts = {"params": state["params"], "optimizer": {"optimizer": state["optimizer"], "step": state["step"]}}
+    return parts | ({"ema": state["ema"]} if "ema" in state else {})
 
 
 @contextlib.contextmanager

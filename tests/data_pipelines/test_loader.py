@@ -50,7 +50,7 @@ def _segments(row):
 def _one_epoch(rows):
     for row in itertools.islice((rows[i] for i in itertools.count()), rows.plan.rows_per_epoch):
         padding = row["segment_ids"] == 0
-        for name, array in rows.padding.items():
+        for name, array in rows.empty.items():
             assert np.array_equal(row[name][padding], array[padding])
             assert row[name].dtype == array.dtype
         assert not row["loss_mask"][padding].any()

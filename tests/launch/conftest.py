@@ -14,8 +14,8 @@ from ellav_jax.hybrid_sequence import LayoutConfig
 from ellav_jax.models.gar import GarConfig
 from ellav_jax.models.nar import NarConfig
 from ellav_jax.models.transformer import TransformerConfig
-from ellav_jax.training.loop import TrainConfig
 from ellav_jax.training.optimizer import OptimizerConfig
+from ellav_jax.training.run import TrainConfig
 
 SIZE = TransformerConfig.llama(
     num_layers=2, num_heads=2, width=32, ff_width=48, dropout=0.0, dtype="float32", remat="none"

@@ -11,7 +11,7 @@ from ellav_jax.models.definition import ModelDefinition
 from ellav_jax.models.gar import Gar, GarConfig
 from ellav_jax.sharding import MeshConfig, ShardingRules, make_mesh
 from ellav_jax.training.losses import gar_sums
-from ellav_jax.training.optimizer import OptimizerConfig, make_optimizer
+from ellav_jax.training.optimizer import OptimizerConfig
 from ellav_jax.training.step import make_steps
 from ellav_jax.vocabulary import NUM_OUTPUTS, Vocabulary
 
@@ -30,6 +30,7 @@ def random_rows() -> Callable[..., dict[str, np.ndarray]]:
             "loss_mask": real & (at > 2),
             "segment_ids": real.astype(np.int32),
             "positions": at.astype(np.int32) * real,
+            "dropout_keys": np.where(real, rng.integers(0, 1 << 32, (rows, 1)), 0).astype(np.uint32),
         }
 
     return make
@@ -40,6 +41,5 @@ def tiny_steps(tiny: Callable) -> SimpleNamespace:
     """`steps`, and the `mesh`, `rules`, `definition` that they were made of."""
     definition = ModelDefinition.of(lambda key: Gar(GarConfig(tiny("llama", dropout=0.1)), Vocabulary(5), key))
     mesh, rules = make_mesh(MeshConfig(), jax.devices()[:1]), ShardingRules()
-    optimizer = make_optimizer(OptimizerConfig(peak_lr=1e-2, warmup_steps=2), 100, definition.axes)
-    steps = make_steps(definition, gar_sums, optimizer, mesh, rules)
+    steps = make_steps(definition, gar_sums, OptimizerConfig(peak_lr=1e-2, warmup_steps=2), mesh, rules, steps=100)
     return SimpleNamespace(steps=steps, mesh=mesh, rules=rules, definition=definition)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ellav_jax.errors import InputError
+from ellav_jax.models.definition import on_one_device
 from ellav_jax.training.checkpoint import Checkpoints, find_checkpoint, load_params, read_card
 
 CARD = {"experiment": {"kind": "gar", "numbers": [1, 2]}, "frontend": {"phones": ["SIL", "ä"]}, "codec": {"name": "x"}}
@@ -23,8 +24,8 @@ def _abstract(state):
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
 
 
-def _open(workdir, every=10, keep=2, say=print):
-    return Checkpoints(workdir / "checkpoints", every=every, keep=keep, card=CARD, say=say)
+def _open(workdir, every=10, keep=2, keep_every=0, say=print):
+    return Checkpoints(workdir / "checkpoints", every=every, keep=keep, keep_every=keep_every, card=CARD, say=say)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_a_state_may_go_on_changing_while_it_is_saved(tmp_path):
     donate = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf * 0, state), donate_argnums=0)
     donate(state)
     checkpoints.close()
-    _equal(load_params(tmp_path / "checkpoints" / "3", _state(0)["params"]), _state(3)["params"])
+    _equal(load_params(tmp_path / "checkpoints" / "3", on_one_device(_state(0)["params"])), _state(3)["params"])
 
 
 def test_the_card_is_carried(saved):
@@ -84,7 +85,7 @@ def test_the_card_is_carried(saved):
 
 
 def test_parameters_alone_come_whole_to_one_device(saved):
-    params = load_params(find_checkpoint(saved), jax.eval_shape(lambda: _state(0)["params"]))
+    params = load_params(find_checkpoint(saved), on_one_device(_state(0)["params"]))
     _equal(params, _state(7)["params"])
     assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(params))
 

@@ -11,9 +11,10 @@ import pytest
 
 from ellav_jax.errors import InputError, RunError
 from ellav_jax.training.checkpoint import find_checkpoint
-from ellav_jax.training.loop import Run, TrainConfig, train
+from ellav_jax.training.loop import train
 from ellav_jax.training.metrics import read_metrics
 from ellav_jax.training.optimizer import OptimizerConfig
+from ellav_jax.training.run import Run, TrainConfig
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -57,6 +58,7 @@ def run(tiny_steps, random_rows):
             config,
             Run(
                 steps=tiny_steps.steps,
+                params=None,
                 batches=source,
                 held_out=lambda: [random_rows(1000), random_rows(1001)],
                 flops=lambda lengths, targets: 1e6 * lengths.sum() + targets,

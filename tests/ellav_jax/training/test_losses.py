@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from ellav_jax.errors import InputError
 from ellav_jax.models.nar import NarInputs
-from ellav_jax.training.losses import cross_entropy, gar_sums, nar_sums
+from ellav_jax.training.losses import LossConfig, cross_entropy, gar_sums, nar_sums
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -20,7 +21,26 @@ def _numpy_cross_entropy(logits, targets):
 def test_cross_entropy_is_minus_the_log_of_the_targets_probability():
     rng = np.random.default_rng(0)
     logits, targets = 30 * rng.normal(size=(3, 5, 11)).astype(np.float32), rng.integers(0, 11, (3, 5))
-    np.testing.assert_allclose(cross_entropy(logits, targets), _numpy_cross_entropy(logits, targets), atol=2e-5)
+    losses, objectives = cross_entropy(logits, targets, LossConfig())
+    np.testing.assert_allclose(losses, _numpy_cross_entropy(logits, targets), atol=2e-5)
+    np.testing.assert_array_equal(losses, objectives)
+
+
+def test_z_loss_and_label_smoothing_change_what_is_minimised_and_not_what_is_told():
+    rng = np.random.default_rng(0)
+    logits, targets = 3 * rng.normal(size=(4, 11)).astype(np.float32), rng.integers(0, 11, 4)
+    losses, objectives = cross_entropy(logits, targets, LossConfig(z_loss=0.01, label_smoothing=0.1))
+    np.testing.assert_allclose(losses, _numpy_cross_entropy(logits, targets), atol=2e-6)
+    of_all = np.stack([_numpy_cross_entropy(logits, np.full(4, c)) for c in range(11)]).mean(0)
+    log_z = np.log(np.exp(logits.astype(np.float64)).sum(-1))
+    expected = 0.9 * _numpy_cross_entropy(logits, targets) + 0.1 * of_all + 0.01 * log_z**2
+    np.testing.assert_allclose(objectives, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"z_loss": -1.0}, {"label_smoothing": 1.0}, {"label_smoothing": -0.1}])
+def test_a_weight_out_of_range_is_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        LossConfig(**wrong)
 
 
 def _gar_batch(vocabulary, rows=4, length=24, seed=0):

@@ -13,7 +13,7 @@ import pytest
 from ellav_jax.errors import InputError
 from ellav_jax.sharding import MeshConfig, ShardingRules, global_batch, make_mesh
 from ellav_jax.training.losses import gar_sums
-from ellav_jax.training.optimizer import OptimizerConfig, make_optimizer
+from ellav_jax.training.optimizer import OptimizerConfig
 from ellav_jax.training.step import make_steps
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -26,7 +26,7 @@ def test_one_batch_is_learnt_by_heart(tiny_steps, random_rows):
     batch = global_batch(random_rows(0), tiny_steps.rules.of_batch(tiny_steps.mesh, 2))
     state, losses = steps.init(jax.random.key(0)), []
     for _ in range(100):
-        state, metrics = steps.train(state, batch, jax.random.key(1))
+        state, metrics = steps.train(state, batch, np.uint32(1))
         losses.append(float(metrics["loss"]))
     assert losses[0] == pytest.approx(np.log(1026), abs=0.8)  # a fresh model knows nothing
     assert losses[-1] < 0.05
@@ -37,13 +37,13 @@ def test_one_batch_is_learnt_by_heart(tiny_steps, random_rows):
 def test_evaluation_gives_sums_without_dropout_and_the_step_their_quotient(tiny_steps, random_rows):
     steps, batch = tiny_steps.steps, random_rows(3)
     state = steps.init(jax.random.key(0))
-    first, again = (steps.evaluate(state["params"], batch) for _ in range(2))
+    first, again = (steps.evaluate(state, batch) for _ in range(2))
     assert float(first["loss"]) == float(again["loss"])
     assert float(first["tokens"]) == batch["loss_mask"].sum()
-    by_hand = jax.jit(lambda params, key: gar_sums(tiny_steps.definition.merge(params), batch, key))(
-        state["params"], jax.random.fold_in(jax.random.key(1), 0)
+    by_hand = jax.jit(lambda params, seed: gar_sums(tiny_steps.definition.merge(params), batch, seed))(
+        state["params"], np.uint32(1)
     )
-    _, metrics = steps.train(state, batch, jax.random.key(1))
+    _, metrics = steps.train(state, batch, np.uint32(1))
     assert float(metrics["loss"]) == pytest.approx(float(by_hand["loss"] / by_hand["tokens"]), rel=1e-5)
     assert float(metrics["loss"]) != pytest.approx(float(first["loss"] / first["tokens"]), rel=1e-5)
 
@@ -51,7 +51,7 @@ def test_evaluation_gives_sums_without_dropout_and_the_step_their_quotient(tiny_
 def test_a_batch_without_a_token_changes_nothing_to_nan(tiny_steps, random_rows):
     steps, batch = tiny_steps.steps, random_rows(0)
     batch["loss_mask"] = np.zeros_like(batch["loss_mask"])
-    state, metrics = steps.train(steps.init(jax.random.key(0)), batch, jax.random.key(1))
+    state, metrics = steps.train(steps.init(jax.random.key(0)), batch, np.uint32(1))
     assert float(metrics["loss"]) == 0
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state))
 
@@ -69,7 +69,7 @@ from ellav_jax.models.gar import Gar, GarConfig
 from ellav_jax.models.transformer import TransformerConfig
 from ellav_jax.sharding import MeshConfig, ShardingRules, global_batch, make_mesh
 from ellav_jax.training.losses import gar_sums
-from ellav_jax.training.optimizer import OptimizerConfig, make_optimizer
+from ellav_jax.training.optimizer import OptimizerConfig
 from ellav_jax.training.step import make_steps
 from ellav_jax.vocabulary import Vocabulary
 
@@ -86,18 +86,19 @@ batch = {
     "loss_mask": real & (at > 3),
     "segment_ids": real.astype(np.int32),
     "positions": at.astype(np.int32),
+    "dropout_keys": np.repeat(np.arange(8, dtype=np.uint32)[:, None], 12, 1),
 }
-optimizer = make_optimizer(OptimizerConfig(peak_lr=1e-2, warmup_steps=1), 10, definition.axes)
+optimizer = OptimizerConfig(peak_lr=1e-2, warmup_steps=1)
 found = {}
 for name, sizes in json.loads(sys.argv[1]).items():
     mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
     rules = ShardingRules()
-    steps = make_steps(definition, gar_sums, optimizer, mesh, rules)
-    state, key, losses = steps.init(jax.random.key(0)), jax.random.key(1), []
+    steps = make_steps(definition, gar_sums, optimizer, mesh, rules, steps=10)
+    state, losses = steps.init(jax.random.key(0)), []
     for _ in range(4):
-        state, metrics = steps.train(state, global_batch(batch, rules.of_batch(mesh, 8)), key)
+        state, metrics = steps.train(state, global_batch(batch, rules.of_batch(mesh, 8)), np.uint32(1))
         losses.append(float(metrics["loss"]))
-    sums = steps.evaluate(state["params"], global_batch(batch, rules.of_batch(mesh, 8)))
+    sums = steps.evaluate(state, global_batch(batch, rules.of_batch(mesh, 8)))
     kernel = state["params"]["transformer"]["blocks"]["up"]["kernel"]
     moment = state["optimizer"][1][0].mu["transformer"]["blocks"]["up"]["kernel"]
     found[name] = {
@@ -143,8 +144,7 @@ def test_meshes_of_one_axis_train_as_one_device_does():
 
 def test_a_model_that_does_not_fit_the_mesh_is_refused_before_anything_runs(tiny_steps):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    optimizer = make_optimizer(OptimizerConfig(), 10, tiny_steps.definition.axes)
     with pytest.raises(
         InputError, match=r"parameter transformer\.blocks\.\w+\.kernel: two dimensions claim one mesh axis"
     ):
-        make_steps(tiny_steps.definition, gar_sums, optimizer, mesh, ShardingRules(mlp="fsdp"))
+        make_steps(tiny_steps.definition, gar_sums, OptimizerConfig(), mesh, ShardingRules(mlp="fsdp"), steps=10)

@@ -1,0 +1,102 @@
+"""A run's work directory: whose it is, and how it was started."""
+
+import datetime as dt
+import json
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
+
+import jax
+from jax.experimental import multihost_utils
+
+from configs.experiment import differences
+from data_pipelines.mixture import MixedRows
+from data_pipelines.records import Dataset
+from ellav_jax.errors import InputError
+from ellav_jax.files import read_json, write_json
+from ellav_jax.frontend.frontend import Frontend
+from ellav_jax.hardware import hardware_name
+from ellav_jax.training.checkpoint import Card
+from launch.assemble import say
+
+_MAY_CHANGE = tuple(f"model.transformer.{name}:" for name in ("remat", "attention", "unroll"))
+
+
+def claim(workdir: Path, card: Card, datasets: Sequence[Dataset], rows: MixedRows) -> None:
+    """Makes the work directory, or checks that the run in it is this one.
+
+    What decides how a step is computed, not what it is, may change: the fields of `train`, `mesh` and `sharding`, and the
+    model's remat, attention and unroll. All processes call it. Raises InputError.
+    """
+    description = workdir / "experiment.json"
+    # What the row numbers of a resumed run refer to: the utterances of each data set, their order, and the shares.
+    data = [
+        {"corpus": dataset.info["corpus"]["name"], "utterances": dataset.digest("train"), "share": str(share)}
+        for dataset, share in zip(datasets, rows.shares, strict=True)
+    ]
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"{workdir}: a file is in the way; --workdir wants a directory")
+    if description.exists():
+        old = read_json(description, "description of a run")
+        where = ", ".join(str(dataset.path) for dataset in datasets)
+        Frontend.from_dict(old["frontend"], str(description)).check_same(datasets[0].frontend, f"{workdir} and {where}")
+        for part in ("layout", "model", "data", "kind"):
+            changed = differences({part: old["experiment"].get(part)}, {part: card["experiment"][part]})
+            changed = [line for line in changed if not line.startswith(_MAY_CHANGE)]
+            if changed:
+                raise InputError(f"{workdir} holds another run ({'; '.join(changed)}); choose another --workdir")
+        if old["codec"] != card["codec"]:
+            raise InputError(f"{workdir} was trained on codec {old['codec']}, {where} has {card['codec']}")
+        _check_same_data(workdir, old.get("data", []), data, where)
+        for line in differences(old["experiment"], card["experiment"]):
+            say(f"changed since this run began: {line}")
+    elif workdir.is_dir() and any(workdir.iterdir()):
+        raise InputError(f"{workdir}: not empty and not a work directory of ellav train; choose another --workdir")
+    # Nobody writes before everybody has looked, and nobody goes on before it is written.
+    _meet("work directory looked at")
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        # First what makes it a work directory: stopped behind it, the same command goes on.
+        write_json(description, card | {"data": data})
+        datasets[0].frontend.to_json(workdir / "frontend.json")
+        _record_start(workdir)
+    _meet("work directory claimed")
+
+
+def _meet(where: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
+
+
+def _record_start(workdir: Path) -> None:
+    """Appends to starts.jsonl what this start of the run has that its configuration doesn't say."""
+    start = {
+        "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "hardware": hardware_name(jax.devices()),
+        "processes": jax.process_count(),
+        "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")},
+        "flags": {name: os.environ[name] for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS") if name in os.environ},
+    }
+    with open(workdir / "starts.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(start) + "\n")
+
+
+def _check_same_data(workdir: Path, old: list[dict[str, str]], new: list[dict[str, str]], where: str) -> None:
+    utterances, asked = ([part["utterances"] for part in data] for data in (old, new))
+    if old == new:
+        return
+    if utterances == asked:
+        what = "the same data sets in other shares"
+    elif sorted(utterances) == sorted(asked):
+        what = "the same data sets in another order"
+    else:
+        what = f"other utterances than those of {where}"
+    mixtures = (
+        "; ".join(f"{part['corpus']} {float(Fraction(part['share'])):.2%}" for part in data) for data in (old, new)
+    )
+    raise InputError(
+        f"{workdir} was trained on {what} ({' there, '.join(mixtures)} now); give --data as it was, or choose another "
+        "--workdir"
+    )
