@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import json
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from data_pipelines.loader import DataConfig
@@ -69,22 +69,36 @@ def find_experiment(name: str) -> Experiment:
         spec.loader.exec_module(module)
     else:
         module_name, _, function = name.partition(".")
-        modules = sorted(
-            p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "experiment", "trained")
-        )
+        modules = _modules()
         if module_name not in modules:
             raise InputError(f"experiment {name}: no configs/{module_name}.py; there are: {', '.join(modules)}")
         module = importlib.import_module(f"configs.{module_name}")
-    functions = {
-        key: value
-        for key, value in vars(module).items()
-        if isinstance(value, FunctionType) and value.__module__ == module.__name__ and not key.startswith("_")
-    }
+    functions = _functions(module)
     if function not in functions:
         raise InputError(
             f"experiment {name}: {module.__name__} has no function {function!r}; it has: {', '.join(functions)}"
         )
     return functions[function]()
+
+
+def list_experiments() -> list[str]:
+    """Names `A.b` of all experiments of configs/."""
+    modules = {name: importlib.import_module(f"configs.{name}") for name in _modules()}
+    return [f"{name}.{function}" for name, module in modules.items() for function in _functions(module)]
+
+
+def _modules() -> list[str]:
+    return sorted(
+        p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "experiment", "trained")
+    )
+
+
+def _functions(module: ModuleType) -> dict[str, FunctionType]:
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, FunctionType) and value.__module__ == module.__name__ and not key.startswith("_")
+    }
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:

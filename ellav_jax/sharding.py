@@ -51,33 +51,38 @@ class MeshConfig:
         return self.data, self.fsdp, self.tensor
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh over all devices. Raises InputError when the sizes don't multiply to their number, or slices don't fit."""
-    devices = jax.devices() if devices is None else devices
-    hardware = hardware_name(devices)
+def mesh_shape(config: MeshConfig, hardware: str, num_devices: int, slices: int = 1) -> tuple[int, int, int]:
+    """Devices along data, fsdp and tensor. Raises InputError when the sizes don't multiply to their number, or slices
+    don't lie along data."""
     asked = config.sizes(hardware)
     sizes = list(asked)
     rest = math.prod(size for size in sizes if size > 0)
-    if sizes.count(-1) == 1 and len(devices) % rest == 0:
-        sizes[sizes.index(-1)] = len(devices) // rest
+    if sizes.count(-1) == 1 and num_devices % rest == 0:
+        sizes[sizes.index(-1)] = num_devices // rest
     wanted = " ".join(f"{name}={size}" for name, size in zip(MESH_AXES, asked, strict=True))
-    if min(sizes) < 1 or math.prod(sizes) != len(devices):
+    if min(sizes) < 1 or math.prod(sizes) != num_devices:
         raise InputError(
-            f"mesh {wanted} does not fit {len(devices)} devices ({hardware}); sizes must multiply to that number (one of "
+            f"mesh {wanted} does not fit {num_devices} devices ({hardware}); sizes must multiply to that number (one of "
             "them may be -1: the rest)"
         )
-    axis_types = (AxisType.Auto,) * 3
-    slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
-    if slices == 1:
-        return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=axis_types, devices=devices)
     if sizes[0] % slices:
         raise InputError(
             f"mesh {wanted}: {slices} slices lie along data, whose size {sizes[0]} they do not divide; make data a multiple "
             f"of {slices}"
         )
+    return tuple(sizes)
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh over these devices, by default all. Raises InputError as `mesh_shape` does."""
+    devices = jax.devices() if devices is None else devices
+    # Elsewhere `slice_index` may be a host's, and rows of a mesh need not end with it.
+    slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
+    data, fsdp, tensor = mesh_shape(config, hardware_name(devices), len(devices), slices)
     # Between slices the network is slow: only the gradients' sum crosses it.
-    within, across = (sizes[0] // slices, *sizes[1:]), (slices, 1, 1)
-    return Mesh(mesh_utils.create_hybrid_device_mesh(within, across, devices), MESH_AXES, axis_types=axis_types)
+    arrange = mesh_utils.create_device_mesh if slices == 1 else mesh_utils.create_hybrid_device_mesh
+    shape = ((data, fsdp, tensor),) if slices == 1 else ((data // slices, fsdp, tensor), (slices, 1, 1))
+    return Mesh(arrange(*shape, devices=devices), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import arg
 
-from configs.experiment import Experiment, find_experiment
+from configs.experiment import Experiment, find_experiment, list_experiments
 from data_pipelines.mixture import MixedRows
 from data_pipelines.records import Dataset
 from ellav_jax.errors import InputError
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0].startswith("-"):
         if set(arguments) & {"-h", "--help"}:
             print("usage: ellav train EXPERIMENT --data DIR[:WEIGHT] [--data …] --workdir W [--FIELD VALUE …]\n")
-            print("EXPERIMENT is FILE.FUNCTION of configs/ (prompts_small.gar) or PATH.py:FUNCTION.")
+            print("EXPERIMENT is FILE.FUNCTION of configs/ or PATH.py:FUNCTION. There are:\n")
+            print("".join(f"  {name}\n" for name in list_experiments()))
             print("ellav train EXPERIMENT --help lists the experiment's fields and their values.")
             return
         raise InputError("ellav train wants the experiment first: ellav train prompts_small.gar --data DIR --workdir W")
