@@ -7,6 +7,9 @@ from setuptools import find_packages, setup
 FLOORS = ["ellav_jax", "configs", "data_pipelines", "launch"]
 TORCH = ["torch>=2.4", "encodec>=0.1.1", "transformers>=4.44"]
 REPORT = ["matplotlib>=3.9"]
+WANDB = ["wandb>=0.19"]
+# Of the release that pairs with the locked jaxlib: others compile, and then fail to print what they made.
+TPU_PLAN = ["libtpu==0.0.42.1"]
 BEAM = ["apache-beam>=2.70"]
 TENSORFLOW = ["tensorflow-cpu>=2.19"]
 TEST = ["pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "ruff>=0.12", *TORCH, *REPORT, *BEAM, *TENSORFLOW]
@@ -42,11 +45,12 @@ setup(
         "soundfile>=0.13",
         "soxr>=0.5",
         "rich>=13",
+        "psutil>=5.9",
         "etils>=1.9",
         "tensorboardX>=2.6",
         "tyro>=1.0",
     ],
-    extras_require={"torch": TORCH, "report": REPORT, "beam": BEAM, "test": TEST},
+    extras_require={"torch": TORCH, "report": REPORT, "wandb": WANDB, "tpu-plan": TPU_PLAN, "beam": BEAM, "test": TEST},
     entry_points={"console_scripts": ["ellav = launch.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3.11",

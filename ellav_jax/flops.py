@@ -7,7 +7,6 @@ Padding, recomputation, embedding look-ups, norms and softmax are not counted; n
 
 import numpy as np
 
-from ellav_jax.hardware import device_peak as device_peak
 from ellav_jax.models.transformer import TransformerConfig
 from ellav_jax.vocabulary import NUM_CODES, NUM_OUTPUTS
 

@@ -36,14 +36,16 @@ class Tpu(Chip):
 
     hbm_bytes: what XLA may use of a device's memory. hbm_bandwidth: bytes/s. link_bandwidth: bytes/s of one ICI link in one
     direction; each axis of a slice has one link in each direction. network_bandwidth: bytes/s of one device's share of
-    the data centre's network, between slices. cores: TensorCores of a chip. matrix_unit: rows and columns of one
-    systolic array. libtpu_name: in libtpu's topology names. shapes: of the slices, in chips.
+    the data centre's network, between slices. clock: cycles/s at which the matrix units reach the peak. cores:
+    TensorCores of a chip. matrix_unit: rows and columns of one systolic array. libtpu_name: in libtpu's topology names.
+    shapes: of the slices, in chips.
     """
 
     hbm_bytes: float
     hbm_bandwidth: float
     link_bandwidth: float
     network_bandwidth: float
+    clock: float
     cores: int
     matrix_unit: int
     libtpu_name: str
@@ -60,11 +62,15 @@ _SQUARES = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 # 25.6 Tbit/s a pod of 256; v4: taken as v5p's) are those of Google Cloud's pages on each TPU, links those of "How to Scale
 # Your Model" (the Cloud pages give 10 % more). Memory is what the compiler of libtpu 0.0.42.1 admits.
 TPUS = (
-    Tpu("v4", ("TPU v4",), 2.75e14, 30.75 * GIB, 1.2e12, 4.5e10, 6.25e9, 2, 128, "v4", _CUBES[:11]),
-    Tpu("v5e", ("TPU v5 lite", "TPU v5e"), 1.97e14, 15.75 * GIB, 8.1e11, 4.5e10, 3.125e9, 1, 128, "v5e", _SQUARES),
-    Tpu("v6e", ("TPU v6 lite", "TPU v6e"), 9.18e14, 31.25 * GIB, 1.6e12, 9e10, 1.25e10, 1, 256, "v6e", _SQUARES),
+    Tpu("v4", ("TPU v4",), 2.75e14, 30.75 * GIB, 1.2e12, 4.5e10, 6.25e9, 1.05e9, 2, 128, "v4", _CUBES[:11]),
+    Tpu(
+        "v5e", ("TPU v5 lite", "TPU v5e"), 1.97e14, 15.75 * GIB, 8.1e11, 4.5e10, 3.125e9, 1.5e9, 1, 128, "v5e", _SQUARES
+    ),
+    Tpu(
+        "v6e", ("TPU v6 lite", "TPU v6e"), 9.18e14, 31.25 * GIB, 1.6e12, 9e10, 1.25e10, 1.75e9, 1, 256, "v6e", _SQUARES
+    ),
     # After v5e: both kinds of the fifth generation begin alike.
-    Tpu("v5p", ("TPU v5p", "TPU v5"), 4.59e14, 95.73 * GIB, 2.765e12, 9e10, 6.25e9, 2, 128, "v5", _CUBES),
+    Tpu("v5p", ("TPU v5p", "TPU v5"), 4.59e14, 95.73 * GIB, 2.765e12, 9e10, 6.25e9, 1.75e9, 2, 128, "v5", _CUBES),
 )
 # Sources: NVIDIA's data sheets (without sparsity; the H100's and H200's is that of the SXM module).
 GPUS = (

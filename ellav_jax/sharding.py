@@ -162,7 +162,7 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    return jax.lax.with_sharding_constraint(x, _RULES.get().spec(axes, x.shape, mesh, "an activation"))
+    return jax.lax.with_sharding_constraint(x, _RULES.get(ShardingRules()).spec(axes, x.shape, mesh, "an activation"))
 
 
 def per_shard(
@@ -177,7 +177,7 @@ def per_shard(
         return function
 
     def run(*arguments: jax.Array) -> jax.Array:
-        rules = _RULES.get()
+        rules = _RULES.get(ShardingRules())
         specs_in = tuple(
             rules.spec(axes, argument.shape, mesh, "an argument of a kernel")
             for axes, argument in zip(axes_in, arguments, strict=True)

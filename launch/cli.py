@@ -35,9 +35,12 @@ COMMANDS = {
     "prepare": Command("recordings and transcripts → aligned data set", "launch.prepare:main", continues=True),
     "inspect": Command("what a data set holds, without a device", "launch.inspect:main"),
     "train": Command("data sets → checkpoints of a GAR or NAR", "launch.train:main", continues=True),
+    "plan": Command("compile the training step for hardware that isn't there", "launch.plan:main"),
     "synthesize": Command("text and a voice prompt → a waveform", "launch.synthesize:main"),
     "demo": Command("all of it on the bundled speech → a page to hear and see", "launch.demo:main", continues=True),
-    "bench": Command("throughput of the codec or of the data pipeline: ellav bench codec|data", "launch.bench:main"),
+    "bench": Command(
+        "throughput of codec, data pipeline or training: ellav bench codec|data|train", "launch.bench:main"
+    ),
 }
 
 

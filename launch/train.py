@@ -15,9 +15,11 @@ from configs.experiment import Experiment, find_experiment, list_experiments
 from data_pipelines.mixture import MixedRows
 from data_pipelines.records import Dataset
 from ellav_jax.errors import InputError
+from ellav_jax.training.compilation_cache import use_compilation_cache
 from ellav_jax.training.loop import train
-from launch.assemble import codec_of, held_out_split, make_run, split_rows
+from launch.assemble import codec_of, held_out_split, make_run, say, split_rows
 from launch.distributed import ProcessGroup, connect
+from launch.samples import SamplesConfig, make_samples
 from launch.workdir import claim
 from launch.xla_flags import set_flags
 
@@ -35,6 +37,7 @@ class TrainArguments:
     """Work directory or checkpoint whose weights a fresh run begins with (fine-tuning); a run that has checkpoints of its
     own continues from these."""
     processes: Annotated[ProcessGroup, arg(name="")] = ProcessGroup()
+    samples: SamplesConfig = SamplesConfig()
     experiment: Annotated[Experiment, arg(name="")] = tyro.MISSING
 
 
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     datasets = [Dataset.open(path) for path in paths]
-    start(chosen.experiment, datasets, chosen.workdir, weights if weighted else None, chosen.init_from)
+    start(chosen.experiment, datasets, chosen.workdir, weights if weighted else None, chosen.init_from, chosen.samples)
 
 
 def _split_weight(argument: str) -> tuple[Path, Fraction | None]:
@@ -87,15 +90,18 @@ def start(
     workdir: Path,
     weights: Sequence[Fraction] | None = None,
     init_from: Path | None = None,
+    samples: SamplesConfig = SamplesConfig(),
 ) -> dict[str, float]:
     """Starts or continues a run on one data set or several, mixed as `MixedRows` has it. → its last held-out figures.
 
     Raises InputError when the data sets, the work directory and the experiment do not go together.
     """
     _check_together(datasets)
+    use_compilation_cache(say)
     rows = MixedRows([split_rows(experiment, dataset, "train") for dataset in datasets], weights)
     run = make_run(experiment, datasets, rows, init_from)
     claim(workdir, run.card, datasets, rows)
+    run = dataclasses.replace(run, samples=make_samples(samples, experiment, datasets, workdir, say))
     return train(experiment.train, run, workdir)
 
 

@@ -14,16 +14,16 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from ellav_jax.errors import InputError
-from ellav_jax.models.attention import attend, attend_cache
+from ellav_jax.models.attention import RESIDUALS, attend, attend_cache
 from ellav_jax.models.dropout import drop, position_keys
 from ellav_jax.sharding import constrain
 
-PRODUCTS, ATTENTION = "products", "attention"
-"""Names of what remat policies keep: results of matrix products, and of attention."""
+PRODUCTS = "products"
+"""Name, for remat policies, of the results of matrix products."""
 
 _POLICIES = {
-    "dots": jax.checkpoint_policies.save_only_these_names(PRODUCTS, ATTENTION),
-    "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION),
+    "dots": jax.checkpoint_policies.save_only_these_names(PRODUCTS, RESIDUALS),
+    "attention": jax.checkpoint_policies.save_only_these_names(RESIDUALS),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -255,7 +255,6 @@ class Transformer(nnx.Module):
             block, index = layer
             q, k, v = block.project(x, positions_BxT)
             mixed = attend(q, k, v, segment_ids_BxT, causal=self.causal, backend=self.config.attention)
-            mixed = checkpoint_name(mixed, ATTENTION)
             return constrain(block.finish(x, mixed, keys_BxT, index), "batch", None, None), None
 
         if self.config.remat != "none":

@@ -61,6 +61,24 @@ class Prompt:
     durations_P: np.ndarray
     codes_Tx8: np.ndarray
 
+    def durations_behind(self, durations: np.ndarray) -> np.ndarray:
+        """Durations [P + N] of the prompt's phones and those behind them → the latter's [N], in frames behind the prompt."""
+        ends = np.maximum(np.cumsum(durations)[len(self.phones_P) :] - len(self.codes_Tx8), 0)
+        return np.diff(ends, prepend=0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FirstLayer:
+    """What a GAR said behind a prompt: codes_T of layer 1, and the durations [P + N] of the prompt's phones and those said.
+
+    calls, finished: as in `Speech`.
+    """
+
+    codes_T: np.ndarray
+    durations: np.ndarray
+    calls: int
+    finished: bool
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Speech:
@@ -97,7 +115,6 @@ class Synthesizer:
         self.gar, self.nar, self.layout, self.frontend, self.codec = gar, nar, layout, frontend, codec
         self.limits = limits
         self.analyzer = TextAnalyzer(frontend, dictionary)
-        self._vocabulary = Vocabulary(len(frontend.phones))
 
     @functools.cached_property
     def _aligner(self) -> Aligner:
@@ -136,90 +153,101 @@ class Synthesizer:
         if self.frontend.phones[prompt.phones_P[-1]] == SIL and phones[0] == SIL and len(phones) > 1:
             phones = phones[1:]
         phones_N = self._ids(phones)
-        codes_T, advanced, calls, finished = self._decode_gar(prompt, phones, phones_N, sampling)
+        inventory = self.frontend.phones
+        first = speak_layer_1(
+            self.gar, self.layout, inventory, self.codec.frame_rate, prompt, phones_N, self.limits, sampling
+        )
         all_phones = np.concatenate([prompt.phones_P, phones_N])
-        durations = restore_durations(advanced, self.layout.local_advance)
-        codes_Tx8 = self._decode_nar(prompt, all_phones, durations, codes_T)
+        codes_Tx8 = fill_layers(self.nar, prompt, all_phones, first.durations, first.codes_T)
         given = len(prompt.codes_Tx8)
         waveform_S = self.codec.decode(codes_Tx8)[given * self.codec.hop :]
-        ends = np.maximum(np.cumsum(durations)[len(prompt.phones_P) :] - given, 0)
-        return Speech(waveform_S, codes_Tx8[given:], tuple(phones), np.diff(ends, prepend=0), calls, finished)
-
-    def _decode_gar(
-        self, prompt: Prompt, phones: list[str], phones_N: np.ndarray, sampling: SamplingConfig
-    ) -> tuple[np.ndarray, np.ndarray, int, bool]:
-        """→ layer-1 codes, advanced durations of prompt and spoken phones, model calls, whether it ended by itself."""
-        prefix, advanced = decoding_prefix(
-            prompt.phones_P, prompt.durations_P, prompt.codes_Tx8[:, 0], phones_N, self.layout, self._vocabulary
-        )
-        rate = self.codec.frame_rate
-        caps = [
-            round(rate * (self.limits.max_silence_seconds if phone == SIL else self.limits.max_phone_seconds))
-            for phone in phones
-        ]
-        # VALL-E's AR has no phones to feed: one stretch of speech, which EOS ends.
-        fed, caps = (phones_N, caps) if self.layout.interleaved else (phones_N[:1], [sum(caps)])
-        floors = np.full(len(fed), self.limits.min_frames)
-        caps = np.maximum(caps, floors)
-        # In the sequence the last phone has its frames and those by which the one before it ended early.
-        floors[-1] += self.layout.local_advance
-        caps[-1] += self.layout.local_advance
-        room = round_up(len(fed), 32)
-        # Twice the length that speech of so many phones has (12 a second): droning is cut off, not waited for.
-        max_frames = round_up(2 * rate * len(phones) // 12 + rate, 256)
-
-        def row(values: np.ndarray | list[int], size: int, fill: int) -> np.ndarray:
-            return np.pad(np.asarray(values, np.int32), (0, size - len(values)), constant_values=fill)[None]
-
-        result = jax.device_get(
-            decode_gar(
-                self.gar.definition,
-                self.gar.params,
-                GarRequest(
-                    prefix_BxS=row(prefix, round_up(len(prefix), 256), PAD),
-                    prefix_length_B=np.array([len(prefix)], np.int32),
-                    phones_BxN=row(self._vocabulary.phone_tokens(fed), room, PAD),
-                    num_phones_B=np.array([len(fed)], np.int32),
-                    floor_BxN=row(floors, room, 1),
-                    cap_BxN=row(caps, room, 1),
-                    started_B=advanced[-1:],
-                    keys_B=jax.random.key(sampling.seed)[None],
-                    temperature=np.float32(sampling.temperature),
-                    top_p=np.float32(sampling.top_p),
-                ),
-                eop_input=self.layout.eop_input,
-                max_frames=max_frames,
-            )
-        )
-        codes_T = result.codes_BxF[0, : result.num_frames_B[0]]
-        spoken = result.durations_BxN[0, : len(fed)]
-        if not self.layout.interleaved:
-            advanced = np.append(prompt.durations_P, 0)
-            spoken = np.diff(np.arange(len(phones) + 1) * len(codes_T) // len(phones))
-        durations = np.concatenate([advanced[:-1], spoken])
-        return codes_T, durations, int(result.calls), bool(result.finished_B[0])
-
-    def _decode_nar(self, prompt: Prompt, phones: np.ndarray, durations: np.ndarray, codes_T: np.ndarray) -> np.ndarray:
-        """→ codes [T, 8] of prompt and speech."""
-        n, given = len(phones), len(prompt.codes_Tx8)
-        length = n + given + len(codes_T)
-        codes_Tx8 = np.zeros((given + len(codes_T), NUM_LAYERS), np.int32)
-        codes_Tx8[:given] = prompt.codes_Tx8
-        codes_Tx8[given:, 0] = codes_T
-        arrays = nar_segment(phones, durations, codes_Tx8, given, stage=2)
-        arrays |= {"segment_ids": np.ones(length, np.int32), "positions": np.arange(length, dtype=np.int32)}
-        room = round_up(length, 256) - length
-        # Padding of zeros: segment id 0, no frames, nothing known.
-        inputs = NarInputs(
-            **{name: np.pad(array, ((0, room),) + ((0, 0),) * (array.ndim - 1)) for name, array in arrays.items()}
-        )
-        codes_BxLx8 = decode_nar(
-            self.nar.definition, self.nar.params, jax.tree.map(lambda a: jnp.asarray(a)[None], inputs)
-        )
-        return np.asarray(codes_BxLx8[0, n:length])
+        durations_N = prompt.durations_behind(first.durations)
+        return Speech(waveform_S, codes_Tx8[given:], tuple(phones), durations_N, first.calls, first.finished)
 
     def _ids(self, phones: list[str]) -> np.ndarray:
         return np.array([self.frontend.phones.index(phone) for phone in phones], np.int32)
+
+
+def speak_layer_1(
+    gar: TrainedModel,
+    layout: LayoutConfig,
+    inventory: Sequence[str],
+    frame_rate: int,
+    prompt: Prompt,
+    phones_N: np.ndarray,
+    limits: PhoneLimits,
+    sampling: SamplingConfig,
+) -> FirstLayer:
+    """Decodes layer 1 of phones [N] (ids in `inventory`) behind a prompt, with the GAR whose layout is `layout`."""
+    vocabulary = Vocabulary(len(inventory))
+    prefix, advanced = decoding_prefix(
+        prompt.phones_P, prompt.durations_P, prompt.codes_Tx8[:, 0], phones_N, layout, vocabulary
+    )
+    caps = [
+        round(frame_rate * (limits.max_silence_seconds if inventory[phone] == SIL else limits.max_phone_seconds))
+        for phone in phones_N
+    ]
+    # VALL-E's AR has no phones to feed: one stretch of speech, which EOS ends.
+    fed, caps = (phones_N, caps) if layout.interleaved else (phones_N[:1], [sum(caps)])
+    floors = np.full(len(fed), limits.min_frames)
+    caps = np.maximum(caps, floors)
+    # In the sequence the last phone has its frames and those by which the one before it ended early.
+    floors[-1] += layout.local_advance
+    caps[-1] += layout.local_advance
+    room = round_up(len(fed), 32)
+    # Twice the length that speech of so many phones has (12 a second): droning is cut off, not waited for.
+    max_frames = round_up(2 * frame_rate * len(phones_N) // 12 + frame_rate, 256)
+
+    def row(values: np.ndarray | list[int], size: int, fill: int) -> np.ndarray:
+        return np.pad(np.asarray(values, np.int32), (0, size - len(values)), constant_values=fill)[None]
+
+    result = jax.device_get(
+        decode_gar(
+            gar.definition,
+            gar.params,
+            GarRequest(
+                prefix_BxS=row(prefix, round_up(len(prefix), 256), PAD),
+                prefix_length_B=np.array([len(prefix)], np.int32),
+                phones_BxN=row(vocabulary.phone_tokens(fed), room, PAD),
+                num_phones_B=np.array([len(fed)], np.int32),
+                floor_BxN=row(floors, room, 1),
+                cap_BxN=row(caps, room, 1),
+                started_B=advanced[-1:],
+                keys_B=jax.random.key(sampling.seed)[None],
+                temperature=np.float32(sampling.temperature),
+                top_p=np.float32(sampling.top_p),
+            ),
+            eop_input=layout.eop_input,
+            max_frames=max_frames,
+        )
+    )
+    codes_T = result.codes_BxF[0, : result.num_frames_B[0]]
+    spoken = result.durations_BxN[0, : len(fed)]
+    if not layout.interleaved:
+        advanced = np.append(prompt.durations_P, 0)
+        spoken = np.diff(np.arange(len(phones_N) + 1) * len(codes_T) // len(phones_N))
+    durations = restore_durations(np.concatenate([advanced[:-1], spoken]), layout.local_advance)
+    return FirstLayer(codes_T, durations, int(result.calls), bool(result.finished_B[0]))
+
+
+def fill_layers(
+    nar: TrainedModel, prompt: Prompt, phones: np.ndarray, durations: np.ndarray, codes_T: np.ndarray
+) -> np.ndarray:
+    """Layer 1 behind a prompt → codes int32 [T, 8] of both. phones, durations: those of both, [P + N]."""
+    n, given = len(phones), len(prompt.codes_Tx8)
+    length = n + given + len(codes_T)
+    codes_Tx8 = np.zeros((given + len(codes_T), NUM_LAYERS), np.int32)
+    codes_Tx8[:given] = prompt.codes_Tx8
+    codes_Tx8[given:, 0] = codes_T
+    arrays = nar_segment(phones, durations, codes_Tx8, given, stage=2)
+    arrays |= {"segment_ids": np.ones(length, np.int32), "positions": np.arange(length, dtype=np.int32)}
+    room = round_up(length, 256) - length
+    # Padding of zeros: segment id 0, no frames, nothing known.
+    inputs = NarInputs(
+        **{name: np.pad(array, ((0, room),) + ((0, 0),) * (array.ndim - 1)) for name, array in arrays.items()}
+    )
+    codes_BxLx8 = decode_nar(nar.definition, nar.params, jax.tree.map(lambda a: jnp.asarray(a)[None], inputs))
+    return np.asarray(codes_BxLx8[0, n:length])
 
 
 def round_up(number: int, multiple: int) -> int:

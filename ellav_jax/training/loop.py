@@ -1,6 +1,6 @@
 """The training loop."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 
 from ellav_jax.sharding import global_batch
 from ellav_jax.training.checkpoint import Checkpoints
+from ellav_jax.training.compilation_cache import watch_compilation
 from ellav_jax.training.finite import check_finite
 from ellav_jax.training.held_out import evaluate
 from ellav_jax.training.ledger import Ledger, time_line
@@ -38,7 +39,7 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
         card=run.card,
         say=run.say,
     )
-    writer = MetricsWriter(workdir)
+    writer = MetricsWriter(workdir, wandb=config.wandb, about=run.card["experiment"])
     profiler = Profiler(config.profile, workdir / "profile", run.say)
     seed = np.uint32(config.seed)
     with ledger.span("start"):
@@ -58,22 +59,33 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
         run.say(log_line(step, config.steps, values))
         writer.write(step, values, split="train")
 
+    def tell_time() -> None:
+        if step > first:
+            spent = ledger.entry()
+            run.say(time_line(spent))
+            writer.write(step, spent, split="time")
+
     with (
+        closing(writer),
+        ExitStack() as told,
         stop_after_step() as stopping,
         watchdog(config.watchdog_seconds) as feed,
         closing(checkpoints),
-        closing(writer),
         closing(profiler),
         closing(run.batches(next_row)) as batches,
     ):
+        told.callback(tell_time)  # however the run ends
         while step < config.steps and not stopping(step):
             feed()
             with ledger.span("data"):
                 batch = next(batches)
                 whole_batch = global_batch(batch, run.batch_sharding)
                 batch_rows = len(whole_batch["segment_ids"])
-            with ledger.span("compile" if step == first else "step"), profiler.step(step + 1, metrics):
-                state, metrics = run.steps.train(state, whole_batch, seed)
+            with profiler.step(step + 1, metrics), ledger.span("compile" if step == first else "step"):
+                with watch_compilation() as compiled:
+                    state, metrics = run.steps.train(state, whole_batch, seed)
+                if line := compiled.line("train step"):  # behind the first step, a batch of another shape
+                    run.say(line)
                 if window.steps == config.log_every:  # fetched only now, with the next step already on the devices
                     log()
                     check(batches.next_row - batch_rows)
@@ -87,7 +99,8 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
                     window.add(batch, batch_rows, metrics, run)
                 evaluates = step % config.evaluate_every == 0 or step == config.steps
                 saves = step % config.checkpoint_every == 0
-                if evaluates and window.steps:
+                speaks = run.samples is not None and step % run.samples.every == 0
+                if (evaluates or speaks) and window.steps:
                     log()
                 if evaluates or saves:
                     check(batches.next_row)
@@ -99,6 +112,11 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
                 )
                 writer.write(step, figures, split="held_out")
                 window = Window()
+            if speaks:
+                with ledger.span("samples"):
+                    spoken = run.samples.speak(state.get("ema", state["params"]), step)
+                    writer.write_samples(step, spoken)
+                window = Window()
             with ledger.span("checkpoint"):
                 checkpoints.save(step, state, batches.next_row)
         if step > first:
@@ -107,9 +125,6 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
         with ledger.span("checkpoint"):
             checkpoints.save(step, state, batches.next_row, force=True)
             checkpoints.wait()
-        spent = ledger.entry()
-        run.say(time_line(spent))
-        writer.write(step, spent, split="time")
     if step < config.steps:
         run.say(f"stopped at step {step}, checkpoint saved; the same command continues")
         raise KeyboardInterrupt

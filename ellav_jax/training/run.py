@@ -11,6 +11,7 @@ from ellav_jax.errors import InputError
 from ellav_jax.models.definition import Params
 from ellav_jax.training.checkpoint import Card
 from ellav_jax.training.losses import LossConfig
+from ellav_jax.training.metrics import Sample
 from ellav_jax.training.optimizer import OptimizerConfig
 from ellav_jax.training.profiler import ProfileConfig
 from ellav_jax.training.step import Steps
@@ -23,6 +24,7 @@ class TrainConfig:
     """How long a run is, and what it does every so many steps.
 
     accumulate: parts that a batch is worked off in, one after the other, where it does not fit in memory at once.
+    wandb: project of Weights & Biases that the run is shown in as well.
     keep_checkpoints: how many of the latest stay; keep_checkpoints_every: those of every so many steps stay for good.
     watchdog_seconds: after so long without a step every thread's stack is printed and the process ends, instead of
     holding its machines for ever; 0 turns it off. It must be longer than compilation and a held-out evaluation.
@@ -37,6 +39,7 @@ class TrainConfig:
     keep_checkpoints: int = 3
     keep_checkpoints_every: int = 0
     watchdog_seconds: float = 3600.0
+    wandb: str | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
     profile: ProfileConfig = ProfileConfig()
@@ -66,6 +69,19 @@ class BatchSource(Protocol):
         ...
 
 
+class Speaker(Protocol):
+    """Speaks samples with the model in training, every so many steps."""
+
+    @property
+    def every(self) -> int:
+        """Steps from one time to the next."""
+        ...
+
+    def speak(self, params: Params, step: int) -> list[Sample]:
+        """Samples of these parameters. All processes call it; process 0 gets them."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """All that a run needs beside its configuration.
@@ -74,6 +90,7 @@ class Run:
     batches: next row → batches from there on. held_out: → batches of held-out rows, shaped as in training.
     flops: (segment lengths of a batch, loss-bearing positions) → FLOPs of the step on it.
     frames: a batch → frames of speech in it. frame_rate: frames a second. say: where lines for people go.
+    samples: speaks samples while the model trains; None for none.
     """
 
     steps: Steps
@@ -86,3 +103,4 @@ class Run:
     batch_sharding: jax.sharding.NamedSharding
     card: Card
     say: Callable[[str], None]
+    samples: Speaker | None = None

@@ -5,7 +5,9 @@ import time
 import jax
 import numpy as np
 
-from ellav_jax.flops import device_peak, segment_lengths
+from ellav_jax.flops import segment_lengths
+from ellav_jax.hardware import device_peak
+from ellav_jax.training.metrics import memory_figures
 from ellav_jax.training.optimizer import learning_rate
 from ellav_jax.training.run import HostBatch, Run, TrainConfig
 
@@ -54,4 +56,5 @@ class Window:
             "audio_seconds_per_second": self.frames / run.frame_rate / seconds,
             "tflops_per_device": flops / 1e12,
         }
+        values |= memory_figures(list(devices.flat))
         return values | ({} if peak is None else {"mfu": flops / peak})

@@ -6,7 +6,16 @@ from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
 from ellav_jax.errors import InputError
-from ellav_jax.sharding import MESH_AXES, MeshConfig, ShardingRules, make_mesh
+from ellav_jax.sharding import (
+    MESH_AXES,
+    MeshConfig,
+    ShardingRules,
+    constrain,
+    make_mesh,
+    mesh_shape,
+    on_mesh,
+    per_shard,
+)
 
 
 def _mesh(data=2, fsdp=4, tensor=2):
@@ -51,3 +60,33 @@ def test_a_mesh_takes_all_devices():
 def test_a_mesh_that_does_not_fit_the_devices_is_refused(sizes):
     with pytest.raises(InputError, match=r"does not fit 1 devices"):
         make_mesh(MeshConfig(*sizes), jax.devices()[:1])
+
+
+def test_the_first_pattern_that_matches_the_hardwares_whole_name_gives_the_mesh():
+    config = MeshConfig(-1, 8, 1, hardware=((r"v5e-\d+", -1, 16, 1), (r"(\d+x)?v5.*", 2, -1, 4)))
+    assert mesh_shape(config, "v5e-256", 256) == (16, 16, 1)
+    assert mesh_shape(config, "2xv5p-256", 256, slices=2) == (2, 32, 4)
+    assert mesh_shape(config, "h100-32", 32) == (4, 8, 1)
+    assert mesh_shape(config, "my-v5e-256", 256) == (32, 8, 1)
+    with pytest.raises(InputError, match=r"'v5\(' is not a regular expression"):
+        MeshConfig(hardware=(("v5(", 1, 1, 1),))
+
+
+def test_slices_lie_along_data():
+    assert mesh_shape(MeshConfig(-1, 4, 1), "2xv5e-16", 32, slices=2) == (8, 4, 1)
+    with pytest.raises(InputError, match="2 slices lie along data, whose size 1"):
+        mesh_shape(MeshConfig(1, -1, 1), "2xv5e-16", 32, slices=2)
+
+
+def test_outside_of_a_mesh_arrays_and_kernels_are_left_alone():
+    x = jax.numpy.ones((2, 3))
+    assert constrain(x, "batch", "mlp") is x
+    assert per_shard(len, [("batch", None)], ("batch",)) is len
+
+
+def test_on_a_mesh_an_activation_must_divide():
+    with on_mesh(make_mesh(MeshConfig(), jax.devices()[:1]), ShardingRules()):
+        assert constrain(jax.numpy.ones((2, 3)), "batch", None).shape == (2, 3)
+    message = "an activation: a dimension of 3 does not divide over 8"
+    with jax.sharding.use_abstract_mesh(_mesh()), pytest.raises(InputError, match=message):
+        constrain(jax.numpy.ones((3, 3)), "batch", None)

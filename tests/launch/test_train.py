@@ -37,7 +37,7 @@ def refused(capsys):
 def test_a_run_leaves_what_the_documentation_says(trained, prepared_bundled):
     workdir = trained("gar")
     assert {p.name for p in workdir.iterdir()} == {
-        "checkpoints", "experiment.json", "frontend.json", "metrics.jsonl", "tensorboard"
+        "checkpoints", "experiment.json", "frontend.json", "metrics.jsonl", "starts.jsonl", "tensorboard"
     }  # fmt: skip
     assert (workdir / "frontend.json").read_text() == (prepared_bundled / "frontend.json").read_text()
     card = read_card(find_checkpoint(workdir))
@@ -145,7 +145,7 @@ def test_folders_that_are_something_else_are_refused(experiments, prepared_bundl
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("nothing_like_it.gar", "no configs/nothing_like_it.py; there are: prompts_small"),
+        ("nothing_like_it.gar", "no configs/nothing_like_it.py; there are: libriheavy_1b"),
         ("prompts_small", "it has: gar, valle, nar"),
         ("prompts_small.gra", "has no function 'gra'; it has: gar, valle, nar"),
         ("prompts_small.Experiment", "has no function 'Experiment'"),

@@ -11,8 +11,9 @@ import pytest
 
 from ellav_jax.errors import InputError, RunError
 from ellav_jax.training.checkpoint import find_checkpoint
+from ellav_jax.training.ledger import time_line
 from ellav_jax.training.loop import train
-from ellav_jax.training.metrics import read_metrics
+from ellav_jax.training.metrics import Sample, read_metrics
 from ellav_jax.training.optimizer import OptimizerConfig
 from ellav_jax.training.run import Run, TrainConfig
 
@@ -46,7 +47,7 @@ class Source:
 def run(tiny_steps, random_rows):
     """`run(workdir, steps=6)` trains; `run.drawn` are the rows drawn, `run.said` the lines, of all calls."""
 
-    def call(workdir, at_row=None, **choices):
+    def call(workdir, at_row=None, samples=None, **choices):
         workdir.mkdir(exist_ok=True)
 
         def source(next_row):
@@ -67,6 +68,7 @@ def run(tiny_steps, random_rows):
                 batch_sharding=tiny_steps.rules.of_batch(tiny_steps.mesh, ROWS),
                 card={"experiment": {}, "frontend": {}, "codec": {}},
                 say=call.said.append,
+                samples=samples,
             ),
             workdir,
         )
@@ -192,3 +194,51 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_description_and_keeps_the_
     assert find_checkpoint(tmp_path).name == "4"
     run(tmp_path, steps=6)
     assert "resumed at step 4, row 8" in run.said
+
+
+class Speaker:
+    """Samples of a number: a sum over the parameters that it is given."""
+
+    every = 2
+
+    def __init__(self):
+        self.spoken = []
+
+    def speak(self, params, step):
+        self.spoken.append((step, sum(float(np.abs(leaf).sum()) for leaf in jax.tree.leaves(params))))
+        return [Sample("0", np.zeros(8, np.float32), 24_000, np.zeros((4, 4, 3), np.uint8))]
+
+
+def test_samples_are_spoken_every_so_many_steps_with_the_parameters_of_then(run, tmp_path):
+    speaker = Speaker()
+    with_samples = run(tmp_path / "with", steps=5, samples=speaker)
+    assert [step for step, _ in speaker.spoken] == [2, 4]
+    assert len({total for _, total in speaker.spoken}) == 2
+    assert run(tmp_path / "without", steps=5) == with_samples
+    [board] = (tmp_path / "with" / "tensorboard").iterdir()
+    assert b"samples/0" in board.read_bytes()
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGINT])
+def test_a_run_tells_where_its_time_went_when_it_ends_and_when_it_is_interrupted(run, tmp_path, number):
+    if number is None:
+        run(tmp_path, steps=4, samples=Speaker())
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, steps=8, samples=Speaker(), at_row={6: lambda: os.kill(os.getpid(), number)})
+    [entry] = read_metrics(tmp_path / "metrics.jsonl", "time")
+    assert entry["step"] == 4
+    seconds = {name: value for name, value in entry.items() if name.endswith("_seconds")}
+    wall = seconds.pop("wall_seconds")
+    assert sum(seconds.values()) == pytest.approx(wall, abs=1e-6)
+    assert all(seconds[f"{name}_seconds"] > 0 for name in ("start", "data", "step", "checkpoint", "samples"))
+    assert entry["goodput"] == pytest.approx(seconds["step_seconds"] / wall)
+    [line] = [line for line in run.said if line.startswith("time ")]
+    assert line == time_line(entry)
+    run(tmp_path, steps=4)  # nothing left to do: nothing to tell
+    assert len(read_metrics(tmp_path / "metrics.jsonl", "time")) == 1
+
+
+def test_each_log_entry_has_the_memory_of_its_host(run, tmp_path):
+    run(tmp_path, steps=3)
+    assert all(0.05 < entry["host_rss_gib"] < 64 for entry in read_metrics(tmp_path / "metrics.jsonl", "train"))

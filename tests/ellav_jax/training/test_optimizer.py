@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ellav_jax.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from ellav_jax.errors import InputError
+from ellav_jax.training.optimizer import OptimizerConfig, averaged, learning_rate, make_optimizer
 
 
 def test_inverse_sqrt_rises_to_the_peak_and_falls_with_the_root_of_the_step():
@@ -67,3 +68,63 @@ def test_a_step_is_adamws_with_the_gradient_clipped():
         direction = (mean / (1 - 0.8**step)) / (np.sqrt(square / (1 - 0.9**step)) + 1e-8)
         w -= rate * (direction + 0.01 * w)
         np.testing.assert_allclose(params["w"], w, rtol=1e-5)
+
+
+def test_wsd_rises_stays_and_falls_to_nothing():
+    rate = learning_rate(OptimizerConfig(peak_lr=0.4, warmup_steps=100, schedule="wsd", decay_share=0.2), steps=1000)
+    for step, expected in {0: 0.0, 50: 0.2, 100: 0.4, 500: 0.4, 800: 0.4, 900: 0.2, 1000: 0.0, 1200: 0.0}.items():
+        assert float(rate(step)) == pytest.approx(expected, rel=1e-6)
+
+
+def _orthogonalised(matrix):
+    """Newton and Schulz's iteration as Jordan tuned it: five steps on the matrix over its Frobenius norm."""
+    x = matrix / np.linalg.norm(matrix)
+    if x.shape[0] > x.shape[1]:
+        return _orthogonalised(matrix.T).T
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    return x
+
+
+def test_muon_turns_each_layers_matrix_and_leaves_the_rest_to_adamw():
+    axes = {
+        "kernel": ("layers", "embed", "mlp"),
+        "bias": ("layers", "mlp"),
+        "embedding": ("vocab", "embed"),
+        "heads": (None, "vocab", "embed"),
+    }
+    rng = np.random.default_rng(0)
+    shapes = {"kernel": (3, 4, 6), "bias": (3, 6), "embedding": (5, 4), "heads": (2, 5, 4)}
+    params = {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in shapes.items()}
+    grads = {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in shapes.items()}
+    config = OptimizerConfig(name="muon", peak_lr=0.1, warmup_steps=1, weight_decay=0.5, clip_norm=1e9)
+    found, adamw = (make_optimizer(c, 10, axes) for c in (config, OptimizerConfig(**vars(config) | {"name": "adamw"})))
+    states = [optimizer.init(params) for optimizer in (found, adamw)]
+    for _ in range(2):  # the second step has the peak's rate
+        (updates, state), (plain, plain_state) = (
+            jax.jit(optimizer.update)(grads, old, params) for optimizer, old in zip((found, adamw), states, strict=True)
+        )
+        states = [state, plain_state]
+    for name in ("bias", "embedding", "heads"):
+        np.testing.assert_allclose(updates[name], plain[name], rtol=1e-5)
+    for layer in range(3):
+        kernel, gradient = np.asarray(params["kernel"][layer]), np.asarray(grads["kernel"][layer], np.float64)
+        expected = -0.1 * (0.2 * np.sqrt(6) * _orthogonalised(gradient) + 0.5 * kernel)
+        np.testing.assert_allclose(updates["kernel"][layer], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_average_begins_as_the_parameters_mean_and_then_forgets_at_its_decay():
+    values = np.random.default_rng(0).normal(size=400)
+    average = expected = 0.0
+    for step, value in enumerate(values):
+        average = averaged({"w": average}, {"w": value}, jnp.int32(step), 0.95)["w"]
+        decay = min(0.95, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    assert float(average) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [{"ema_decay": 1.0}, {"decay_share": 0.0}])
+def test_a_choice_out_of_range_is_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        OptimizerConfig(**wrong)

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ellav_jax.errors import InputError
+from ellav_jax.models.transformer import product
 from ellav_jax.sharding import MeshConfig, ShardingRules, global_batch, make_mesh
 from ellav_jax.training.losses import gar_sums
 from ellav_jax.training.optimizer import OptimizerConfig
@@ -61,6 +63,7 @@ MESHES = {"one device": (1, 1, 1), "data": (8, 1, 1), "fsdp": (1, 8, 1), "all th
 SCRIPT = """
 import json, sys
 import jax
+import jax.numpy as jnp
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
 import numpy as np
@@ -148,3 +151,59 @@ def test_a_model_that_does_not_fit_the_mesh_is_refused_before_anything_runs(tiny
         InputError, match=r"parameter transformer\.blocks\.\w+\.kernel: two dimensions claim one mesh axis"
     ):
         make_steps(tiny_steps.definition, gar_sums, OptimizerConfig(), mesh, ShardingRules(mlp="fsdp"), steps=10)
+
+
+def _one_step(tiny_steps, batch, accumulate=1, **choices):
+    config = OptimizerConfig(peak_lr=1e-2, warmup_steps=1, **choices)
+    made = make_steps(
+        tiny_steps.definition, gar_sums, config, tiny_steps.mesh, tiny_steps.rules, steps=10, accumulate=accumulate
+    )
+    state = made.init(jax.random.key(0))
+    for _ in range(2):
+        state, metrics = made.train(state, batch, np.uint32(1))
+    return made, state, metrics
+
+
+def test_a_batch_worked_off_in_parts_gives_the_step_of_the_whole_whatever_its_parts_hold(tiny_steps, random_rows):
+    batch = random_rows(5, rows=4)
+    batch["loss_mask"][1] = batch["loss_mask"][3] = False  # parts of unequal token counts, one almost without any
+    batch["loss_mask"][3, 4] = True
+    _, whole, metrics = _one_step(tiny_steps, batch)
+    for accumulate in (2, 4):
+        _, parts, found = _one_step(tiny_steps, batch, accumulate)
+        for name in metrics:
+            assert float(found[name]) == pytest.approx(float(metrics[name]), rel=1e-5)
+        for a, b in zip(jax.tree.leaves(whole["params"]), jax.tree.leaves(parts["params"]), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
+
+
+def test_evaluation_uses_the_average_where_there_is_one(tiny_steps, random_rows):
+    batch = random_rows(5)
+    steps, state, _ = _one_step(tiny_steps, batch, ema_decay=0.5)
+    plain = tiny_steps.steps.evaluate({name: state[name] for name in ("params", "optimizer", "step")}, batch)
+    of_average = tiny_steps.steps.evaluate(state | {"params": state["ema"]}, batch)
+    assert float(steps.evaluate(state, batch)["loss"]) == float(of_average["loss"]) != float(plain["loss"])
+
+
+def test_kernels_gradients_are_summed_in_float32_under_bfloat16():
+    """A sum of 2¹² + 1 terms of 1 is lost in bfloat16, which ends at 2⁸ for steps of 1."""
+    x = jnp.ones((4097, 2), jnp.bfloat16)
+    kernel_grad = jax.grad(lambda kernel: product(x, kernel).astype(jnp.float32).sum())(jnp.ones((2, 3)))
+    assert kernel_grad.dtype == jnp.float32
+    np.testing.assert_array_equal(kernel_grad, 4097)
+
+
+def test_a_run_of_equal_shapes_compiles_its_step_once(tiny_steps, random_rows):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if event.endswith("backend_compile_duration") else None
+    )
+    steps, sharding = tiny_steps.steps, tiny_steps.rules.of_batch(tiny_steps.mesh, 2)
+    state = steps.init(jax.random.key(0))
+    state, _ = steps.train(state, global_batch(random_rows(0), sharding), np.uint32(1))
+    before = len(compiled)
+    for index in range(1, 4):
+        state, _ = steps.train(state, global_batch(random_rows(index), sharding), np.uint32(1))
+    assert len(compiled) == before
+    steps.train(state, global_batch(random_rows(0, rows=4), sharding), np.uint32(1))
+    assert len(compiled) > before  # the listener does hear
