@@ -27,6 +27,7 @@ from ellav_jax.frontend.frontend import default_frontend
 from ellav_jax.synthesis.sampling import SamplingConfig
 from ellav_jax.training.checkpoint import find_checkpoint, read_card
 from launch import train
+from launch.assemble import make_card
 from launch.demo_page import describe_demo
 from launch.progress import Progress
 
@@ -176,7 +177,7 @@ def _is_trained(workdir: Path, experiment: Experiment, dataset: Dataset) -> bool
     except InputError:
         return False
     ended = int(checkpoint.name) == experiment.train.steps
-    return ended and not differences(card, train.make_card(experiment, dataset))
+    return ended and not differences(card, make_card(experiment, dataset))
 
 
 def _summary(page: Path, notes: Notes) -> str:

@@ -132,7 +132,8 @@ def _scorer(definition: ModelDefinition) -> Callable[[Any, Mapping[str, np.ndarr
     @jax.jit
     def score(params: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         logits_BxLxV = definition.merge(params)(batch["inputs"], batch["segment_ids"], batch["positions"])
-        return cross_entropy(logits_BxLxV, batch["targets"]), logits_BxLxV.argmax(-1) == batch["targets"]
+        losses_BxL, _ = cross_entropy(logits_BxLxV, batch["targets"])
+        return losses_BxL, logits_BxLxV.argmax(-1) == batch["targets"]
 
     return score
 

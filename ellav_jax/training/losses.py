@@ -34,7 +34,9 @@ class LossConfig:
             raise InputError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
 
 
-def cross_entropy(logits: jax.Array, targets: jax.Array, config: LossConfig) -> tuple[jax.Array, jax.Array]:
+def cross_entropy(
+    logits: jax.Array, targets: jax.Array, config: LossConfig = LossConfig()
+) -> tuple[jax.Array, jax.Array]:
     """Logits [..., V] and int targets [...] → losses in nats, and what is to be minimised, [...] each."""
     log_z = jax.nn.logsumexp(logits, -1)
     losses = log_z - jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
