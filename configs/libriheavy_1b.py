@@ -15,7 +15,7 @@ from ellav_jax.models.gar import GarConfig
 from ellav_jax.models.nar import NarConfig
 from ellav_jax.models.transformer import TransformerConfig
 from ellav_jax.sharding import MeshConfig
-from ellav_jax.training.losses import LossConfig
+from ellav_jax.training.cross_entropy import LossConfig
 from ellav_jax.training.optimizer import OptimizerConfig
 from ellav_jax.training.run import TrainConfig
 

@@ -10,7 +10,7 @@ import numpy as np
 from ellav_jax.errors import InputError
 from ellav_jax.models.definition import Params
 from ellav_jax.training.checkpoint import Card
-from ellav_jax.training.losses import LossConfig
+from ellav_jax.training.cross_entropy import LossConfig
 from ellav_jax.training.metrics import Sample
 from ellav_jax.training.optimizer import OptimizerConfig
 from ellav_jax.training.profiler import ProfileConfig

@@ -117,7 +117,7 @@ def pair(tiny):
 
         def loss(params, batch):
             total = (gar_sums if kind == "gar" else nar_sums)(definition.merge(params), batch, None)
-            return total["loss"] / total["tokens"]
+            return total["objective"] / total["tokens"]
 
         run = jax.jit(lambda *arguments: (outputs(*arguments), *jax.value_and_grad(loss)(*arguments)))
         return SimpleNamespace(module=module, params=params, jax=lambda batch: jax.device_get(run(params, batch)))

@@ -6,7 +6,8 @@ import pytest
 
 from ellav_jax.errors import InputError
 from ellav_jax.models.nar import NarInputs
-from ellav_jax.training.losses import LossConfig, cross_entropy, gar_sums, nar_sums
+from ellav_jax.training.cross_entropy import LossConfig, cross_entropy
+from ellav_jax.training.losses import gar_sums, nar_sums
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
