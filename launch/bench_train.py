@@ -32,6 +32,7 @@ from ellav_jax.training.loop import train
 from ellav_jax.training.run import HostBatch, Run
 from ellav_jax.training.step import TrainState
 from launch.assemble import make_run, split_rows
+from launch.cpu_devices import use_cores
 
 _SYNTHETIC_UTTERANCES = 1000
 _POOL = 4
@@ -64,6 +65,7 @@ def run(
     chosen = find_experiment(experiment)
     # How parameters begin changes no time, and synthetic codes have no codebooks.
     chosen = dataclasses.replace(chosen, model=dataclasses.replace(chosen.model, codebook_init=False))
+    use_cores(chosen.mesh, chosen.data.batch_rows // chosen.train.accumulate)
     if against == "torch":
         _check_comparable(chosen)
     with tempfile.TemporaryDirectory() as folder, _opened(data, Path(folder)) as dataset, _others() as others:

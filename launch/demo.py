@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from ellav_jax.synthesis.sampling import SamplingConfig
 from ellav_jax.training.checkpoint import find_checkpoint, read_card
 from launch import train
 from launch.assemble import make_card
+from launch.cpu_devices import use_cores
 from launch.demo_page import describe_demo
 from launch.progress import Progress
 
@@ -71,6 +73,7 @@ def make_demo(out: Path, corpus: Corpus, gar: Experiment, nar: Experiment) -> No
     Raises InputError when `out` is something else, or the corpus lacks the clips that the demo speaks.
     """
     require_matplotlib()  # now rather than when the models are trained
+    use_cores(gar.mesh, math.gcd(gar.data.batch_rows, nar.data.batch_rows))
     prompt, sentences = held_out_clips(corpus)
     notes = Notes(out)
     dataset = _prepare(notes, corpus)

@@ -18,6 +18,7 @@ from ellav_jax.errors import InputError
 from ellav_jax.training.compilation_cache import use_compilation_cache
 from ellav_jax.training.loop import train
 from launch.assemble import codec_of, held_out_split, make_run, say, split_rows
+from launch.cpu_devices import use_cores
 from launch.distributed import ProcessGroup, connect
 from launch.samples import SamplesConfig, make_samples
 from launch.workdir import claim
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str]) -> None:
     if not weighted and set(weights) != {None}:
         raise InputError(f"--data {' --data '.join(chosen.data)}: give all of them a weight, as in DIR:0.5, or none")
     set_flags()
+    if chosen.processes == ProcessGroup():
+        use_cores(chosen.experiment.mesh, chosen.experiment.data.batch_rows // chosen.experiment.train.accumulate)
     connect(chosen.processes)
     # A data set keeps a file open for each of its shards.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
