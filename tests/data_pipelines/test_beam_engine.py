@@ -19,6 +19,7 @@ def _files(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_beams_processes_write_the_same_bytes_as_the_local_engine(
     tmp_path, prepared_bundled, small_corpus, codec_facts
 ):

@@ -96,6 +96,7 @@ def test_each_bad_textgrid_is_quarantined_for_its_own_reason(folder, small_corpu
     assert (summary.found, summary.written) == (25, 17)
 
 
+@pytest.mark.slow
 def test_textgrids_that_changed_are_noticed(folder, small_corpus, codec_facts, tmp_path):
     _prepare(small_corpus, tmp_path / "out", codec_facts, folder)
     assert _prepare(small_corpus, tmp_path / "out", codec_facts, folder) is None

@@ -79,6 +79,7 @@ def test_padded_batches_hold_the_packed_utterances_sorted_and_within_the_budget(
                 assert np.all(batch[name][batch["segment_ids"] == 0] == empty)
 
 
+@pytest.mark.slow
 def test_a_step_of_the_twin_is_ours(experiments, prepared_bundled):
     experiment = find_experiment(f"{experiments}:gar")
     dataset = Dataset.open(prepared_bundled)

@@ -125,6 +125,7 @@ def test_what_mfa_needs_is_written_and_the_printed_command_keeps_the_options(tmp
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_everything_within_seconds_and_loses_nothing(tmp_path, whole):
     out = tmp_path / "out"
     process = _start(out)
@@ -149,6 +150,7 @@ def test_ctrl_c_ends_everything_within_seconds_and_loses_nothing(tmp_path, whole
     assert _files(out) == _files(whole)
 
 
+@pytest.mark.slow
 def test_workers_end_when_their_parent_is_killed(tmp_path, whole):
     out = tmp_path / "out"
     process = _start(out)
@@ -195,6 +197,7 @@ def small_disk(tmp_path):
     disk.close()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_same_command_continues(small_disk, whole):
     out = small_disk.folder / "out"
     process = _start(out)

@@ -97,6 +97,7 @@ def test_a_gar_alone_is_heard_from_layer_1_and_goes_by_its_parameters(make, data
     assert not np.array_equal(other.waveform_S, first.waveform_S)
 
 
+@pytest.mark.slow
 def test_a_nar_speaks_the_true_layer_1_behind_the_true_prompt(make, dataset, monkeypatch, tmp_path):
     samples, params = make("nar", utterances=2)
     decoded = []
@@ -197,6 +198,7 @@ def test_the_utterances_are_held_out_and_next_to_six_seconds(dataset):
     assert len(choose_records(dataset, 10_000)) == len(dataset.ids("test"))
 
 
+@pytest.mark.slow
 def test_what_does_not_go_together_is_refused(make, trained, experiments):
     with pytest.raises(InputError, match="this run trains a NAR"):
         make("nar", nar=trained("nar"))

@@ -66,6 +66,7 @@ def test_fields_of_the_experiment_are_options(trained, experiments, prepared_bun
     assert "resumed at step 2, row 4" in out
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(experiments, prepared_bundled, tmp_path):
     workdir = tmp_path / "w"
     command = [sys.executable, "-m", "launch.cli", "train", f"{experiments}:gar"]

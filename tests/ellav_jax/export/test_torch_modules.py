@@ -179,7 +179,13 @@ def test_gar_scores_loss_and_gradients_are_those_of_jax(pair, preset, order, mas
 
 @both_presets
 @both_masks
-@pytest.mark.parametrize("choices", [{}, {"aligned_phones": False, "tied_heads": False}], ids=["default", "other"])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        pytest.param({}, id="default"),
+        pytest.param({"aligned_phones": False, "tied_heads": False}, id="other", marks=pytest.mark.slow),
+    ],
+)
 def test_nar_scores_loss_and_gradients_are_those_of_jax(pair, preset, choices, mask):
     model, batch = pair("nar", preset, **choices), _nar_batch()
     features, loss, grads = model.jax(batch)

@@ -130,6 +130,7 @@ def _assert_same_training(one, many):
     assert many["spec"] == many["moment"]
 
 
+@pytest.mark.slow
 def test_eight_devices_with_parameters_in_pieces_train_as_one_does():
     found = _train_on("one device", "all three")
     _assert_same_training(found["one device"], found["all three"])

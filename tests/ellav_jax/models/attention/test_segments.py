@@ -91,6 +91,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_on_a_mesh_each_device_attends_in_its_own_rows_and_heads():
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=120)
