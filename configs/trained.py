@@ -12,7 +12,7 @@ from ellav_jax.frontend.frontend import Frontend
 from ellav_jax.models.definition import ModelDefinition, on_one_device
 from ellav_jax.models.gar import Gar
 from ellav_jax.models.nar import Nar
-from ellav_jax.synthesis.synthesizer import TrainedModel
+from ellav_jax.synthesis.trained_model import TrainedModel
 from ellav_jax.training.checkpoint import find_checkpoint, load_params, read_card
 from ellav_jax.vocabulary import Vocabulary
 

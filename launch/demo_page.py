@@ -16,8 +16,10 @@ from ellav_jax.errors import InputError
 from ellav_jax.evaluation.figures import Curves, Spoken
 from ellav_jax.evaluation.page import Clip, Page, Sentence
 from ellav_jax.evaluation.teacher_forced import teacher_forced
+from ellav_jax.synthesis.prompts import Prompt
 from ellav_jax.synthesis.sampling import SamplingConfig
-from ellav_jax.synthesis.synthesizer import Prompt, Synthesizer, TrainedModel
+from ellav_jax.synthesis.synthesizer import Synthesizer
+from ellav_jax.synthesis.trained_model import TrainedModel
 from ellav_jax.training.checkpoint import find_checkpoint, read_card
 from ellav_jax.training.metrics import read_metrics
 from launch.synthesize import load_synthesizer

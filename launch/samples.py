@@ -24,8 +24,12 @@ from ellav_jax.evaluation.sample_picture import sample_picture
 from ellav_jax.hybrid_sequence import advance_durations, restore_durations
 from ellav_jax.models.definition import Params
 from ellav_jax.models.nar import NUM_LAYERS
+from ellav_jax.synthesis.first_layer import speak_layer_1
+from ellav_jax.synthesis.limits import PhoneLimits
+from ellav_jax.synthesis.other_layers import fill_layers
+from ellav_jax.synthesis.prompts import Prompt
 from ellav_jax.synthesis.sampling import SamplingConfig
-from ellav_jax.synthesis.synthesizer import PhoneLimits, Prompt, TrainedModel, fill_layers, speak_layer_1
+from ellav_jax.synthesis.trained_model import TrainedModel
 from ellav_jax.training.metrics import Sample
 from launch.assemble import codec_of, held_out_split
 

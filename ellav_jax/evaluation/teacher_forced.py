@@ -11,7 +11,8 @@ import numpy as np
 from ellav_jax.frontend.inventory import SIL
 from ellav_jax.hybrid_sequence import HybridSequence, LayoutConfig, advance_durations, build_sequence
 from ellav_jax.models.definition import ModelDefinition
-from ellav_jax.synthesis.synthesizer import TrainedModel, round_up
+from ellav_jax.synthesis.shapes import round_up
+from ellav_jax.synthesis.trained_model import TrainedModel
 from ellav_jax.training.cross_entropy import cross_entropy
 from ellav_jax.vocabulary import NUM_CODES, PAD, Vocabulary
 

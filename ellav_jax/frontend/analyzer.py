@@ -11,6 +11,7 @@ from ellav_jax.frontend.frontend import Frontend
 from ellav_jax.frontend.inventory import SIL
 from ellav_jax.frontend.spoken_word import SpokenWord
 from ellav_jax.frontend.spoken_words import spoken_words
+from ellav_jax.frontend.word_spans import PhonedText, WordSpan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +69,20 @@ class TextAnalyzer:
 
         Without SIL when the frontend's silence is no phone. Raises UnusableError as `words`.
         """
-        phones = [SIL]
+        return list(self.phoned(text).phones)
+
+    def phoned(self, text: str) -> PhonedText:
+        """The same, and which of them are which word's."""
+        silence = [SIL] if self.frontend.silence_as_phone else []
+        phones, spans = [*silence], []
         for word in self.words(text):
+            spans.append(WordSpan(word.text, len(phones), len(phones) + len(word.phones)))
             phones.extend(word.phones)
             if word.pause_after:
-                phones.append(SIL)
-        if phones[-1] != SIL:
+                phones.extend(silence)
+        if silence and phones[-1] != SIL:
             phones.append(SIL)
-        return phones if self.frontend.silence_as_phone else [phone for phone in phones if phone != SIL]
+        return PhonedText(tuple(phones), tuple(spans))
 
     def _word(self, spoken: SpokenWord) -> Word:
         found = self._dictionary.pronunciations(spoken.text)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ellav_jax.models.definition import ModelDefinition, Params
 from ellav_jax.models.gar import Gar
 from ellav_jax.models.nar import NUM_LAYERS, Nar, NarInputs
-from ellav_jax.synthesis.sampling import sample
+from ellav_jax.synthesis.sampling import MAX_WINDOW, SamplingSettings, sample
 from ellav_jax.vocabulary import EOP, EOS, NUM_CODES, NUM_OUTPUTS
 
 
@@ -26,7 +26,7 @@ class GarRequest:
     phones_BxN: int32 tokens of the phones to speak, the first included; padded. num_phones_B.
     floor_BxN, cap_BxN: least and most frames of each phone in the sequence, 1 ≤ floor ≤ cap.
     started_B: frames of the first phone that the prefix already holds.
-    keys_B: PRNG keys. temperature, top_p: float32 scalars.
+    keys_B: PRNG keys. sampling: how tokens are chosen.
     """
 
     prefix_BxS: jax.Array
@@ -37,8 +37,7 @@ class GarRequest:
     cap_BxN: jax.Array
     started_B: jax.Array
     keys_B: jax.Array
-    temperature: jax.Array
-    top_p: jax.Array
+    sampling: SamplingSettings
 
 
 @functools.partial(jax.tree_util.register_dataclass)
@@ -87,9 +86,10 @@ def decode_gar(
             (jnp.arange(NUM_OUTPUTS) == closing_B[:, None]) & may_close_B[:, None]
         )
         keys_B = jax.vmap(jax.random.fold_in, (0, None))(request.keys_B, state["calls"])
-        chosen_B = sample(
-            jnp.where(allowed_BxV, state["logits_BxV"], -jnp.inf), keys_B, request.temperature, request.top_p
-        )
+        recent_BxW = state["num_frames_B"][:, None] - 1 - jnp.arange(MAX_WINDOW)
+        recent_BxW = jnp.where(recent_BxW < 0, -1, state["codes_BxF"][rows[:, None], recent_BxW])
+        logits_BxV = jnp.where(allowed_BxV, state["logits_BxV"], -jnp.inf)
+        chosen_B = sample(logits_BxV, keys_B, recent_BxW, request.sampling)
         speaks_B = ~waiting_B & ~done_B & (chosen_B < NUM_CODES)
         closes_B = ~waiting_B & ~done_B & (chosen_B >= NUM_CODES)
         frame_B = jnp.where(speaks_B, state["num_frames_B"], max_frames)  # out of range: dropped by the scatter

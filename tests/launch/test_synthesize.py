@@ -10,6 +10,7 @@ import soundfile
 from ellav_jax.frontend.alignment import Aligner
 from ellav_jax.frontend.analyzer import TextAnalyzer
 from ellav_jax.frontend.frontend import Frontend, default_frontend
+from ellav_jax.frontend.textgrid_file import read_textgrid
 from launch import cli
 from tests.textgrid_writer import long_textgrid
 
@@ -23,15 +24,22 @@ def prompt(small_corpus, tmp_path_factory):
     return path, one.text
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def arguments(trained, prompt, tmp_path):
-    """`arguments(text="…")` of `ellav synthesize`, with one or the other replaced."""
+def arguments(trained, prompt, tmp_path, cache, monkeypatch):
+    """`arguments(text="…")` of `ellav synthesize`, with one or the other replaced, or left out where it is None."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
 
     def make(**replaced):
         path, text = prompt
         values = {"gar": trained("gar"), "nar": trained("nar"), "prompt": path, "prompt_text": text}
         values |= {"text": "Press one.", "out": tmp_path / "out.wav"} | replaced
-        return ["synthesize", *(str(part) for name, value in values.items() for part in (_option(name), value))]
+        given = [(_option(name), str(value)) for name, value in values.items() if value is not None]
+        return ["synthesize", *(part for pair in given for part in pair)]
 
     return make
 
@@ -70,6 +78,80 @@ def test_a_sentence_is_spoken_into_a_file(arguments, tmp_path, capsys):
     assert f"{tmp_path / 'out.wav'}: {len(waveform) / 24_000:.2f} s, " in out
     phones, calls = (int(out.split(f" {what}")[0].split()[-1]) for what in ("phones", "GAR calls"))
     assert calls == len(waveform) // 320 + phones
+
+
+def test_a_control_file_is_kept_to_and_the_timings_come_back(arguments, tmp_path, capsys, cache):
+    control = {
+        "pronunciations": [{"word": "one", "phones": "W AO N"}],
+        "pauses": [{"after": "press", "seconds": 0.2}],
+        "durations": [{"every": "AO", "frames": 12}, {"word": "press", "max_frames": 3}],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(control))
+    line = [*arguments(control=tmp_path / "c.json", textgrid=tmp_path / "out.TextGrid"), "--max-phone-seconds", "0.1"]
+    assert cli.main([*line, "--list-phones"]) == 0
+    table = capsys.readouterr().out.splitlines()[1:]
+    assert not (tmp_path / "out.wav").exists()
+    assert cli.main(line) == 0
+    grid = read_textgrid(tmp_path / "out.TextGrid")
+    words, phones = grid.tiers
+    assert [row.split()[1] for row in table] == [one.label for one in phones.intervals]
+    assert "12 frames (0.160 s)" in next(row for row in table if " AO " in row)
+    frames = {}
+    for one in phones.intervals:
+        frames.setdefault(one.label, []).append(round((one.end_s - one.start_s) * 75, 3))
+    assert frames["AO"] == [12]
+    assert frames["SIL"][0] == 15
+    assert all(frames[phone][0] <= 3 for phone in ("P", "R", "EH", "S"))
+    assert [one.label for one in words.intervals if one.label] == ["press", "one"]
+    assert grid.end_s == pytest.approx(soundfile.info(tmp_path / "out.wav").duration)
+    assert len(list(cache.glob("ellav_jax/prompts/*.safetensors"))) == 1
+
+
+@pytest.mark.slow
+def test_a_recording_is_edited(arguments, small_corpus, tmp_path):
+    one = min((u for u in small_corpus.utterances if len(u.text.split()) >= 3), key=lambda u: len(u.text))
+    words = one.text.split()
+    text = " ".join([*words[:1], "banana", *words[2:]])
+    line = arguments(prompt=one.audio.path, prompt_text=one.text, text=text, textgrid=tmp_path / "e.TextGrid")
+    assert cli.main([*line, "--edit", "--max-phone-seconds", "0.1"]) == 0
+    spoken = [part.label for part in read_textgrid(tmp_path / "e.TextGrid").tiers[0].intervals if part.label]
+    assert spoken[1] == "banana"
+    assert len(spoken) == len(words)
+
+
+@pytest.mark.slow
+def test_a_text_file_is_spoken_sentence_by_sentence(arguments, tmp_path, capsys):
+    (tmp_path / "t.txt").write_text("Press one. Mr. Smith is here!\n\nGoodbye.")
+    line = arguments(text=None, text_file=tmp_path / "t.txt", textgrid=tmp_path / "t.TextGrid", stream=tmp_path / "s")
+    assert cli.main([*line, "--max-phone-seconds", "0.1", "--batch-size", "2", "--sentence-pause", "0.25"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [row.split("  ")[0::2] for row in out[-4:-1]] == [
+        ["1/3", "Press one."], ["2/3", "Mr. Smith is here!"], ["3/3", "Goodbye."],
+    ]  # fmt: skip
+    parts = [soundfile.read(tmp_path / "s" / f"{number:04}.wav")[0] for number in (1, 2, 3)]
+    whole, rate = soundfile.read(tmp_path / "out.wav")
+    pause = np.zeros(rate // 4)
+    np.testing.assert_array_equal(whole, np.concatenate([parts[0], pause, parts[1], pause, parts[2]]))
+    assert read_textgrid(tmp_path / "t.TextGrid").end_s == pytest.approx(len(whole) / rate)
+
+
+def test_a_bad_control_file_is_refused_before_the_prompt_is_looked_at(refused, tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"durations": [{"word": "press", "frames": 0}]}))
+    assert f"{path}: durations[0]: frames: 0 frames; expected 1 to" in refused(control=path)
+
+
+def test_options_that_do_not_go_together_are_refused(arguments, refused, capsys, tmp_path):
+    assert "expected one of --text TEXT, --text-file FILE" in refused(text=None)
+    assert "expected --out WAV" in refused(out=None)
+    assert "--sentence-pause" in refused(sentence_pause=-1)
+    assert "--batch-size 0" in refused(batch_size=0)
+    (tmp_path / "old.wav").write_text("")
+    assert "holds WAV files already" in refused(stream=tmp_path)
+    assert "--textgrid" in refused(textgrid=tmp_path / "nowhere" / "a.TextGrid")
+    capsys.readouterr()
+    assert cli.main([*arguments(), "--edit", "--speed", "2"]) == 2
+    assert "--edit goes without --speed" in capsys.readouterr().err
 
 
 @pytest.mark.slow

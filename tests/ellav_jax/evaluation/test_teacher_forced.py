@@ -12,7 +12,7 @@ from ellav_jax.hybrid_sequence import LayoutConfig
 from ellav_jax.models.definition import ModelDefinition
 from ellav_jax.models.gar import Gar, GarConfig
 from ellav_jax.models.transformer import TransformerConfig
-from ellav_jax.synthesis.synthesizer import TrainedModel
+from ellav_jax.synthesis.trained_model import TrainedModel
 from ellav_jax.vocabulary import BOS, EOP, FIRST_PHONE, NUM_CODES, Vocabulary
 
 LAYOUTS = [

@@ -11,6 +11,7 @@ import pytest
 from ellav_jax.hybrid_sequence import HybridSequence, LayoutConfig, decoding_prefix, parse_sequence, restore_durations
 from ellav_jax.models.nar import NUM_LAYERS, NarInputs
 from ellav_jax.synthesis.decode import GarRequest, decode_gar, decode_nar
+from ellav_jax.synthesis.sampling import SamplingConfig
 from ellav_jax.vocabulary import EOP, EOS, NUM_CODES, PAD
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -55,7 +56,7 @@ def _pad(values, size, fill):
     return np.pad(np.asarray(values, np.int32), (0, size - len(values)), constant_values=fill)
 
 
-def _request(sentences, temperature=0.0, seeds=None):
+def _request(sentences, temperature=0.0, seeds=None, **more):
     seeds = range(len(sentences)) if seeds is None else seeds
     return GarRequest(
         prefix_BxS=np.stack([_pad(s["prefix"], PREFIX, PAD) for s in sentences]),
@@ -66,15 +67,14 @@ def _request(sentences, temperature=0.0, seeds=None):
         cap_BxN=np.stack([_pad(s["cap"], PHONES, 1) for s in sentences]),
         started_B=np.array([s["started"] for s in sentences], np.int32),
         keys_B=jax.vmap(jax.random.key)(np.array(seeds)),
-        temperature=np.float32(temperature),
-        top_p=np.float32(0.9),
+        sampling=SamplingConfig(temperature, 0.9, **more).settings(),
     )
 
 
 @pytest.fixture(scope="module")
 def decode(tiny_gar):
-    def run(layout, sentences, temperature=0.0, seeds=None, params=None, max_frames=FRAMES):
-        request = _request(sentences, temperature, seeds)
+    def run(layout, sentences, temperature=0.0, seeds=None, params=None, max_frames=FRAMES, **more):
+        request = _request(sentences, temperature, seeds, **more)
         params = tiny_gar.params if params is None else params
         result = decode_gar(tiny_gar.definition, params, request, eop_input=layout.eop_input, max_frames=max_frames)
         return jax.device_get(result)
@@ -147,6 +147,22 @@ def test_a_sentence_in_a_batch_is_the_sentence_alone(name, tiny_gar, decode):
         for field in ("codes_BxF", "num_frames_B", "durations_BxN", "finished_B"):
             np.testing.assert_array_equal(getattr(alone, field)[0], getattr(together, field)[row])
         assert np.any(alone.codes_BxF[0] != alone.codes_BxF[1])  # the other key draws otherwise
+
+
+def test_the_first_code_that_comes_again_is_drawn_anew(tiny_gar, decode):
+    layout = LAYOUTS["compact"]
+    sentences = [_sentence(index, layout, tiny_gar.vocabulary) for index in range(2)]
+    # Of little more than the phone and the last code, so that codes come again.
+    params = tiny_gar.params | {"head": {"kernel": tiny_gar.params["head"]["kernel"].at[:, 7:NUM_CODES].set(-1.0)}}
+    plain, aware = (
+        decode(layout, sentences, temperature=1.0, params=params, top_k=1, **more)
+        for more in ({}, {"repetition_window": 64, "repetition_share": 0.0})
+    )
+    for row in range(2):
+        codes = plain.codes_BxF[row, : plain.num_frames_B[row]].tolist()
+        again = next(place for place, code in enumerate(codes) if code in codes[:place])
+        np.testing.assert_array_equal(aware.codes_BxF[row, :again], codes[:again])
+        assert aware.codes_BxF[row, again] != codes[again]
 
 
 @pytest.mark.parametrize("name", ["compact", "paper, local advance 2"])
