@@ -19,10 +19,11 @@ help:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-# encodec asks for torchaudio, which it needs for reading files alone and which does not fit every torch: hence --no-deps.
+# encodec asks for torchaudio, which it needs for reading files alone and which does not fit every torch; of resemblyzer the
+# weights alone are wanted: hence --no-deps.
 .venv/test: .venv/base requirements-test.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps encodec==0.1.1
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps encodec==0.1.1 resemblyzer==0.1.4
 	touch $@
 
 venv: .venv/test

@@ -12,7 +12,18 @@ WANDB = ["wandb>=0.19"]
 TPU_PLAN = ["libtpu==0.0.42.1"]
 BEAM = ["apache-beam>=2.70"]
 TENSORFLOW = ["tensorflow-cpu>=2.19"]
-TEST = ["pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "ruff>=0.12", *TORCH, *REPORT, *BEAM, *TENSORFLOW]
+QUALITY = ["speechmos>=0.0.1", "librosa>=0.11", "onnxruntime>=1.20"]
+EVALUATE = ["faster-whisper>=1.1", "torch>=2.4", "transformers>=4.44", *QUALITY, *REPORT]
+TEST = ["pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "ruff>=0.12", *TORCH, *REPORT, *QUALITY, *BEAM, *TENSORFLOW]
+EXTRAS = {
+    "torch": TORCH,
+    "report": REPORT,
+    "evaluate": EVALUATE,
+    "wandb": WANDB,
+    "tpu-plan": TPU_PLAN,
+    "beam": BEAM,
+    "test": TEST,
+}
 
 setup(
     name="ellav-jax",
@@ -26,6 +37,7 @@ setup(
     packages=find_packages(include=[name + below for name in FLOORS for below in ("", ".*")]),
     package_data={
         "ellav_jax.codec": ["bundled/*"],
+        "ellav_jax.evaluation": ["hard_sentences.txt"],
         "data_pipelines.corpora": ["bundled_speech/*", "bundled_speech/clips/*"],
     },
     install_requires=[
@@ -39,6 +51,8 @@ setup(
         "phonemizer>=3.3",
         "espeakng-loader>=0.2.4",
         "num2words>=0.5.14",
+        "jiwer>=4.0",
+        "whisper-normalizer>=0.1.15",
         "pocketsphinx>=5.0.4",
         "numpy>=2.0",
         "safetensors>=0.5",
@@ -50,7 +64,7 @@ setup(
         "tensorboardX>=2.6",
         "tyro>=1.0",
     ],
-    extras_require={"torch": TORCH, "report": REPORT, "wandb": WANDB, "tpu-plan": TPU_PLAN, "beam": BEAM, "test": TEST},
+    extras_require=EXTRAS,
     entry_points={"console_scripts": ["ellav = launch.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3.11",

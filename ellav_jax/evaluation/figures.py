@@ -104,7 +104,7 @@ def spectrograms(spoken: Sequence[Spoken], alt: str) -> str:
         rows[0].set_xlim(0, max(one.seconds for one in spoken))
         rows[-1].set_xlabel("seconds")
 
-    return _svg(draw, (10.5, 2.35 * len(spoken) + 0.3), alt)
+    return as_svg(draw, (10.5, 2.35 * len(spoken) + 0.3), alt)
 
 
 def spectrogram_db(waveform_S: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -163,7 +163,7 @@ def training_curves(curves: Sequence[Curves], accuracy_by_layer: Mapping[int, fl
         panels[0].set_ylabel("loss, nats a token")
         _draw_accuracy(panels[-1], accuracy_by_layer)
 
-    return _svg(draw, (10.5, 2.9), alt)
+    return as_svg(draw, (10.5, 2.9), alt)
 
 
 def _draw_accuracy(axes: "Axes", accuracy_by_layer: Mapping[int, float]) -> None:
@@ -182,7 +182,7 @@ def _draw_accuracy(axes: "Axes", accuracy_by_layer: Mapping[int, float]) -> None
     axes.set_axisbelow(True)
 
 
-def _svg(draw: Callable[["Figure"], None], size: tuple[float, float], alt: str) -> str:
+def as_svg(draw: Callable[["Figure"], None], size: tuple[float, float], alt: str) -> str:
     """What `draw` draws on `size` inches, as an <svg> that scales with its box, in the page's colours."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG

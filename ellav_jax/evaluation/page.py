@@ -1,15 +1,13 @@
 """A page on a pair of trained models: one HTML file, sound and figures inside it, that opens without a network."""
 
-import base64
 import dataclasses
 import html
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import soundfile
 
 from ellav_jax.evaluation.figures import RANGE_DB, Curves, Spoken, spectrograms, training_curves
+from ellav_jax.evaluation.page_parts import Clip, paragraphs, player, table
 from ellav_jax.evaluation.page_style import STYLE
 from ellav_jax.evaluation.teacher_forced import SMOOTHING, TeacherForced
 
@@ -17,22 +15,6 @@ SPECTROGRAMS = (
     f"Both spectrograms of a sentence share one time axis and one scale of levels ({RANGE_DB:.0f} dB). Lines are phone "
     "boundaries: in the resynthesis those of the forced aligner, in the synthesis those where the GAR ended a phone."
 )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Clip:
-    """Something to play: float32 [S] in [-1, 1] at `sample_rate` Hz. `emphasis`: what the page is about."""
-
-    title: str
-    note: str
-    waveform_S: np.ndarray
-    sample_rate: int
-    emphasis: bool = False
-
-    @property
-    def seconds(self) -> float:
-        """Length in seconds."""
-        return len(self.waveform_S) / self.sample_rate
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,11 +59,11 @@ def render(page: Page) -> str:
 <body>
 <header>
 <h1>{title}</h1>
-{_paragraphs(page.lead)}
+{paragraphs(page.lead)}
 </header>
 <main>
 <h2 id="listen">Listen</h2>
-{_paragraphs([page.listening, SPECTROGRAMS])}
+{paragraphs([page.listening, SPECTROGRAMS])}
 {"".join(map(_sentence, page.sentences))}
 <h2 id="learning">Learning</h2>
 {_learning(page)}
@@ -89,17 +71,13 @@ def render(page: Page) -> str:
 {_teacher_forced(page.teacher_forced)}
 <h2 id="made">How it was made</h2>
 <div class="made">
-{"".join(_table(caption, [], list(rows.items())) for caption, rows in page.made.items())}
+{"".join(table(caption, [], list(rows.items())) for caption, rows in page.made.items())}
 </div>
 </main>
 <footer><p>{html.escape(page.credit)}</p></footer>
 </body>
 </html>
 """
-
-
-def _paragraphs(texts: Sequence[str]) -> str:
-    return "\n".join(f"<p>{html.escape(text)}</p>" for text in texts)
 
 
 def _sentence(sentence: Sentence) -> str:
@@ -112,28 +90,11 @@ def _sentence(sentence: Sentence) -> str:
 <section class="sentence" aria-labelledby="{html.escape(sentence.id)}">
 <h3 id="{html.escape(sentence.id)}">“{html.escape(sentence.text)}” <span class="id">{html.escape(sentence.id)}</span></h3>
 <div class="players">
-{"".join(map(_player, sentence.clips))}
+{"".join(map(player, sentence.clips))}
 </div>
 <div class="plot" tabindex="0" role="group" aria-label="Spectrograms">{drawing}</div>
 </section>
 """
-
-
-def _player(clip: Clip) -> str:
-    emphasis = ' class="emphasis"' if clip.emphasis else ""
-    title = html.escape(clip.title)
-    return f"""<figure{emphasis}>
-<figcaption><strong>{title}</strong>{html.escape(clip.note)} · {clip.seconds:.2f}&nbsp;s</figcaption>
-<audio controls preload="metadata" aria-label="{title}" src="{_data_uri(clip)}"></audio>
-</figure>
-"""
-
-
-def _data_uri(clip: Clip) -> str:
-    """FLAC: without loss, half the size of WAV, and every current browser plays it."""
-    stream = io.BytesIO()
-    soundfile.write(stream, np.clip(clip.waveform_S, -1, 1), clip.sample_rate, format="FLAC", subtype="PCM_16")
-    return "data:audio/flac;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def _learning(page: Page) -> str:
@@ -148,11 +109,7 @@ def _learning(page: Page) -> str:
 <figcaption>Training losses are means over the steps since the point before, with dropout; held-out ones are of the test
 split, without. The GAR's loss counts codes, EOP and EOS, the NAR's the codes of layers 2 … 8 behind the prompt.</figcaption>
 </figure>
-{
-        _table(
-            "Held-out accuracy by RVQ layer, silence included", ["RVQ layer", *shares], [("accuracy", *shares.values())]
-        )
-    }"""
+{table("Held-out accuracy by RVQ layer, silence included", ["RVQ layer", *shares], [("accuracy", *shares.values())])}"""
 
 
 def _teacher_forced(figures: TeacherForced) -> str:
@@ -169,7 +126,7 @@ def _teacher_forced(figures: TeacherForced) -> str:
     return f"""<p>How well the GAR predicts the next layer-1 code of held-out speech when all before it is given, beside what
 the phone alone tells. Over {figures.frames:,} frames; silence is left out throughout.</p>
 {
-        _table(
+        table(
             "Held-out layer-1 codes",
             ["predictor", "accuracy", "cross-entropy, nats a code", "perplexity"],
             rows,
@@ -179,22 +136,3 @@ the phone alone tells. Over {figures.frames:,} frames; silence is left out throu
 <strong>{abs(figures.margin):.2f} nats</strong> a code {"below" if figures.margin >= 0 else "above"} the unigram.</p>
 <p class="caption">Both baselines are counted on the whole training split, of the phone that each frame stands behind; the
 unigram adds {SMOOTHING:g} to each count. The GAR chooses among EOP and EOS too, which is counted against it.</p>"""
-
-
-def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The first cell of each row is its header; the others are numbers where there is a header row."""
-    number = ' class="number"' if header else ""
-    head = ""
-    if header:
-        cells = "".join(
-            f'<th scope="col"{number if column else ""}>{html.escape(text)}</th>' for column, text in enumerate(header)
-        )
-        head = f"<thead><tr>{cells}</tr></thead>\n"
-    body = "\n".join(
-        f'<tr><th scope="row">{html.escape(name)}</th>'
-        + "".join(f"<td{number}>{html.escape(value)}</td>" for value in values)
-        + "</tr>"
-        for name, *values in rows
-    )
-    title = f"<caption>{html.escape(caption)}</caption>"
-    return f'<div class="wide"><table>{title}\n{head}<tbody>\n{body}\n</tbody></table></div>'

@@ -42,7 +42,7 @@ svg text { font-family: inherit !important; }
 table { border-collapse: collapse; margin: 1rem 0 0.4rem; font-variant-numeric: tabular-nums; font-size: 0.94rem; }
 caption { text-align: left; font-weight: 600; padding-bottom: 0.4rem; }
 th, td { padding: 0.3rem 1.1rem 0.3rem 0; text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; }
+td.number, th.number { text-align: right; white-space: nowrap; }
 thead th { border-bottom: 1px solid var(--ink); font-weight: 600; }
 tbody th { font-weight: normal; }
 tbody tr + tr > * { border-top: 1px solid var(--rule); }
