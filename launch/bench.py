@@ -1,4 +1,4 @@
-"""`ellav bench codec|data|train`: throughput, measured in a way that anyone can repeat."""
+"""`ellav bench codec|data|train|decode`: throughput, measured in a way that anyone can repeat."""
 
 import importlib
 from collections.abc import Sequence
@@ -7,7 +7,12 @@ import tyro
 
 from ellav_jax.errors import InputError
 
-BENCHMARKS = {"codec": "launch.bench_codec", "data": "launch.bench_data", "train": "launch.bench_train"}
+BENCHMARKS = {
+    "codec": "launch.bench_codec",
+    "data": "launch.bench_data",
+    "train": "launch.bench_train",
+    "decode": "launch.bench_decode",
+}
 """Module of each benchmark; its `run` takes the options and says what they are."""
 
 
