@@ -37,7 +37,10 @@ COMMANDS = {
     "train": Command("data sets → checkpoints of a GAR or NAR", "launch.train:main", continues=True),
     "plan": Command("compile the training step for hardware that isn't there", "launch.plan:main"),
     "synthesize": Command("text and a voice prompt → a waveform", "launch.synthesize:main"),
-    "evaluate": Command("what models say, judged beside ground truth → a report", "launch.evaluate:main", continues=True),
+    "evaluate": Command(
+        "what models say, judged beside ground truth → a report", "launch.evaluate:main", continues=True
+    ),
+    "train-codec": Command("recordings → weights of an EnCodec", "launch.train_codec:main", continues=True),
     "demo": Command("all of it on the bundled speech → a page to hear and see", "launch.demo:main", continues=True),
     "bench": Command(
         "throughput of codec, data, training or decoding: ellav bench codec|data|train|decode", "launch.bench:main"
