@@ -27,7 +27,7 @@ class Point:
     @property
     def attention_seconds(self) -> float:
         """Of the attention kernel, in closed form; none where attention is not a kernel."""
-        if self.workload.transformer.attention not in ("auto", "splash"):
+        if self.workload.kernel is None:
             return 0.0
         return attention_seconds(self.workload, self.topology.tpu)
 
@@ -42,6 +42,12 @@ class Point:
         if self.operation_seconds is None:
             return None
         return max(self.operation_seconds + self.attention_seconds, self.roofline.links, self.roofline.network)
+
+    @property
+    def seconds_by_cost(self) -> float | None:
+        """Of a step as `seconds`, from the compiler's other estimate; None where the program loops."""
+        cost = self.compiled and self.compiled.optimal_seconds
+        return cost and max(cost + self.attention_seconds, self.roofline.links, self.roofline.network)
 
     def mfu(self, seconds: float) -> float:
         """Model FLOPs utilisation of a step that takes so long."""
@@ -71,6 +77,7 @@ class Point:
                 "attention_kernel": self.attention_seconds,
                 "seconds": seconds,
                 "mfu": self.mfu(seconds),
+                "seconds_by_cost": self.seconds_by_cost,
             },
         }
 

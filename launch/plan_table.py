@@ -37,9 +37,15 @@ def describe(point: Point, name: str, topology: Topology) -> str:
         f"operations {_ms(point.operation_seconds)}{kernel} = {_ms(seconds)} a step, MFU {point.mfu(seconds):.1%}, "
         f"{content.positions / seconds / 1e6:.1f} M positions/s, {content.audio_seconds / seconds:,.0f} s of speech/s"
     )
-    if point.attention_seconds:
+    if point.seconds_by_cost:
+        lines["by its cost analysis"] = (
+            f"{_ms(point.seconds_by_cost)} a step, MFU {point.mfu(point.seconds_by_cost):.1%}"
+        )
+    if work.kernel:
+        area = "whole rows" if work.kernel == "splash" else f"{work.visited:.1%} of a row's square visited"
         lines["assumed of the kernel"] = (
-            f"whole rows, {KERNEL_EFFICIENCY:.0%} of the matrix units' time, heads of {work.transformer.head_width} fill "
+            f"{work.kernel}: {area}, {KERNEL_EFFICIENCY[work.kernel]:.0%} of the matrix units' time, heads of "
+            f"{work.transformer.head_width} fill "
             f"{min(1.0, work.transformer.head_width / tpu.matrix_unit):.0%} of a unit's {tpu.matrix_unit} rows"
         )
     lines["collectives"] = (

@@ -34,6 +34,7 @@ class CompiledStep:
 
     peak_bytes: most memory in use at once; state_bytes of it are arguments (parameters, optimizer, batch).
     cycles: the compiler's estimates for the operations of a run, added up; collectives and Pallas kernels have none.
+    optimal_seconds: its cost analysis's, likewise; None where the program loops, since that counts a loop's body once.
     """
 
     lower_seconds: float
@@ -41,6 +42,7 @@ class CompiledStep:
     peak_bytes: int
     state_bytes: int
     cycles: int
+    optimal_seconds: float | None
     collectives: tuple[Collective, ...]
 
 
@@ -89,6 +91,7 @@ def compile_step(lowered: jax.stages.Lowered, lower_seconds: float) -> CompiledS
         peak_bytes=memory.peak_memory_in_bytes,
         state_bytes=memory.argument_size_in_bytes,
         cycles=facts.cycles,
+        optimal_seconds=None if facts.loops else compiled.cost_analysis().get("optimal_seconds"),
         collectives=facts.collectives,
     )
 

@@ -32,10 +32,14 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class ProgramFacts:
-    """cycles: the compiler's estimates for its operations, added up; it gives none for collectives and Pallas kernels."""
+    """cycles: the compiler's estimates for its operations, added up; it gives none for collectives and Pallas kernels.
+
+    loops: it has loops, which the compiler's cost analysis counts as one turn.
+    """
 
     collectives: tuple[Collective, ...]
     cycles: int
+    loops: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,8 @@ def read_program(text: str) -> ProgramFacts:
                 kind = "reduce-scatter" if computation.startswith("all-reduce-scatter") else kind
                 counts[kind] += turns[computation]
                 sizes[kind] += turns[computation] * _result_bytes(operation)
-    return ProgramFacts(tuple(Collective(kind, counts[kind], sizes[kind]) for kind in KINDS if counts[kind]), cycles)
+    collectives = tuple(Collective(kind, counts[kind], sizes[kind]) for kind in KINDS if counts[kind])
+    return ProgramFacts(collectives, cycles, any(one.name == "while" for part in computations.values() for one in part))
 
 
 def _computations(text: str) -> Iterator[tuple[str, list[_Operation]]]:

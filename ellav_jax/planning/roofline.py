@@ -10,12 +10,14 @@ from ellav_jax.flops import layer_matrices
 from ellav_jax.hardware import Topology, Tpu
 from ellav_jax.models.transformer import TransformerConfig
 
-KERNEL_EFFICIENCY = 0.58
-"""Share of the matrix units' time that the TPU's attention kernel fills, of what its heads' width lets it fill.
+KERNEL_EFFICIENCY = {"pallas_tpu": 0.76, "splash": 0.58}
+"""Share of the matrix units' time that a TPU attention kernel fills, of what its heads' width lets it fill.
 
-Counted, not measured: for v5p, libtpu 0.0.42.1 schedules 2,264 instruction bundles forward and 3,185 backward for one block
-of 512² scores of splash attention with heads of 64. Over the 36 blocks that a causal row of 4,096 visits, that is 58 % of
-half the peak for what `attention_flops` counts.
+Counted, not measured: instruction bundles that libtpu 0.0.42.1 schedules for v5p, taken as cycles. splash, heads of 64:
+2,264 forward and 3,185 backward for one block of 512² scores, over the 36 blocks that a causal row of 4,096 visits.
+pallas_tpu, two heads of 64 or one of 128: 2,330 or 1,281 and 3,643 or 2,516 for one block, and 371 or 341 and 1,320 or 1,260
+for each of a row's eight blocks, over the 20 blocks that a row visits on average; 76 % and 79 %. Other TPUs are taken to
+do as well.
 """
 
 
@@ -23,7 +25,8 @@ half the peak for what `attention_flops` counts.
 class Workload:
     """One training step: `rows` rows of `row_length` positions over a mesh of data × fsdp × tensor devices.
 
-    outputs: width of the head, over all stages that run. num_parameters: of the whole model.
+    outputs: width of the head, over all stages that run. num_parameters: of the whole model. visited: share of a row's
+    square that lies in blocks which pallas_tpu visits, a mean over rows.
     """
 
     transformer: TransformerConfig
@@ -35,6 +38,13 @@ class Workload:
     data: int
     fsdp: int
     tensor: int
+    visited: float
+
+    @property
+    def kernel(self) -> str | None:
+        """The attention kernel that a TPU runs; None where attention is not a kernel."""
+        asked = self.transformer.attention
+        return {"auto": "pallas_tpu", "pallas_tpu": "pallas_tpu", "splash": "splash"}.get(asked)
 
     @property
     def positions(self) -> int:
@@ -88,22 +98,30 @@ def product_flops(workload: Workload) -> float:
     return 2 * workload.positions * (layers + head) / workload.devices
 
 
-def attention_flops(workload: Workload) -> float:
-    """FLOPs of the flash attention kernel on one device.
+def attention_flops(workload: Workload) -> tuple[float, float]:
+    """FLOPs of attention on one device: of products that sum over a head's width, and of those whose result has it.
 
-    It runs over whole rows (half of their square when causal): segments are masked within a block, not skipped. Forward two
-    products; backward five, in one kernel that computes the scores again (Dao 2023, section 3).
+    Forward one of each; backward, in one kernel that computes the scores again, two of the one and three of the other (Dao
+    2023, section 3). splash and plain products run over whole rows, half of their
+    square when causal; pallas_tpu over the blocks that it visits, masked within.
     """
     config = workload.transformer
-    products = 2 + 5 + (2 if config.remat == "full" else 0)
-    area = workload.row_length**2 * (0.5 if workload.causal else 1.0)
-    return products * 2 * area * config.width * config.num_layers * workload.rows / workload.devices
+    whole = 0.5 if workload.causal else 1.0
+    area = workload.row_length**2 * (workload.visited if workload.kernel == "pallas_tpu" else whole)
+    product = 2 * area * config.width * config.num_layers * workload.rows / workload.devices
+    again = config.remat == "full"
+    return (3 + again) * product, (4 + again) * product
 
 
 def attention_seconds(workload: Workload, tpu: Tpu) -> float:
-    """Time of the attention kernel on one device: heads narrower than the matrix unit leave part of it idle."""
+    """Time of attention on one device.
+
+    Where a sum is narrower than the matrix unit part of it idles; splash has narrow results too, which pallas_tpu turns.
+    """
     filled = min(1.0, workload.transformer.head_width / tpu.matrix_unit)
-    return attention_flops(workload) / (tpu.peak * filled * KERNEL_EFFICIENCY)
+    sums, results = attention_flops(workload)
+    results_filled = 1.0 if workload.kernel == "pallas_tpu" else filled
+    return (sums / filled + results / results_filled) / (tpu.peak * KERNEL_EFFICIENCY[workload.kernel or "splash"])
 
 
 def memory_bytes(workload: Workload) -> float:

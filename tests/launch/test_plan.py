@@ -3,14 +3,16 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from configs.experiment import find_experiment
+from data_pipelines.packing import PackingPlan
 from ellav_jax.errors import InputError, RunError
 from ellav_jax.hardware import find_topology
 from ellav_jax.planning.aot import CompiledStep, DoesNotFit, libtpu_found
 from ellav_jax.planning.program_text import Collective
-from launch import cli, plan, plan_child
+from launch import cli, plan, plan_child, plan_content
 from launch.plan_content import step_content, workload_of
 
 EXPERIMENTS = """
@@ -55,7 +57,7 @@ def compiler(monkeypatch):
         if needed > 12 * GIB:
             raise DoesNotFit(needed, 12 * GIB)
         cycles = 1_500_000 * experiment.data.batch_rows // 32 * (12 - factor) // 8
-        return CompiledStep(0.1, 9.5, int(needed), GIB // 4, cycles, (Collective("all-reduce", 3, 5 << 20),))
+        return CompiledStep(0.1, 9.5, int(needed), GIB // 4, cycles, 2e-3, (Collective("all-reduce", 3, 5 << 20),))
 
     monkeypatch.setattr(plan, "compile_elsewhere", compile_elsewhere)
     return asked
@@ -76,13 +78,15 @@ def test_the_report_has_the_figures_of_the_step(small, compiler, tmp_path, capsy
     # 1.5 M cycles · 11 / 8 at 1.5 GHz.
     assert point["estimate"]["operations"] == pytest.approx(1.375e-3, rel=1e-6)
     assert point["estimate"]["seconds"] == point["estimate"]["operations"] + point["estimate"]["attention_kernel"]
+    # The compiler's other figure, with the same kernel.
+    assert point["estimate"]["seconds_by_cost"] == pytest.approx(2e-3 + point["estimate"]["attention_kernel"])
     share = point["content"]["model_flops"] / (16 * 1.97e14 * point["estimate"]["seconds"])
     assert point["estimate"]["mfu"] == pytest.approx(share)
 
 
 def test_a_kernels_time_is_added_where_attention_is_one(small, compiler, tmp_path):
     seconds = {}
-    for attention in ("auto", "splash", "xla"):
+    for attention in ("auto", "pallas_tpu", "splash", "xla"):
         out = tmp_path / f"{attention}.json"
         assert (
             _plan(f"{small}:gar", "--topology", "v5e-16", "--model.transformer.attention", attention, "--json", out)
@@ -90,7 +94,8 @@ def test_a_kernels_time_is_added_where_attention_is_one(small, compiler, tmp_pat
         )
         [point] = json.loads(out.read_text())["points"]
         seconds[attention] = point["estimate"]["attention_kernel"]
-    assert seconds["auto"] == seconds["splash"] > seconds["xla"] == 0
+    # Segments fill a part of the rows that splash works through.
+    assert seconds["splash"] > seconds["auto"] == seconds["pallas_tpu"] > seconds["xla"] == 0
 
 
 def test_fields_of_the_experiment_reach_the_compiler(small, compiler):
@@ -150,6 +155,25 @@ def test_a_steps_content_follows_the_packing(small):
     nar = step_content(find_experiment(f"{small}:nar"))
     # No phone stands among the frames: as much speech in fewer positions.
     assert nar.audio_seconds > content.audio_seconds
+
+
+@pytest.mark.parametrize("kind", ["gar", "nar"])
+def test_the_kernels_visits_are_those_of_its_bounds(small, kind, monkeypatch):
+    monkeypatch.setattr(plan_content, "_ROWS", 4)
+    experiment = find_experiment(f"{small}:{kind}")
+    length, block = experiment.data.row_length, 512
+    packing = PackingPlan(plan_content._lengths(experiment), length, experiment.data.seed)
+    visited = 0
+    for row in range(4):
+        ids_T = np.zeros(length, int)
+        lengths_S = packing.lengths_N[packing.row(row)[1]]
+        ids_T[: lengths_S.sum()] = np.repeat(np.arange(1, len(lengths_S) + 1), lengths_S)
+        seen = ids_T[:, None] == ids_T
+        if kind == "gar":
+            seen = seen & np.tri(length, dtype=bool)
+        blocks = seen.reshape(length // block, block, length // block, block).any((1, 3))
+        visited += blocks.sum() * block**2
+    assert plan_content.visited_share(experiment) == visited / (4 * length**2)
 
 
 def test_the_workload_is_the_experiments(small):

@@ -4,6 +4,7 @@
 |---|---|---|
 | `xla` | anything | scores of a block of queries and all keys; other segments' keys are read, then masked |
 | `segments` | anything, made for CPUs | visits only the blocks of keys that a block of queries can see; keeps no scores |
+| `pallas_tpu` | TPU | Pallas kernel that visits only the blocks a segment reaches; keeps no scores |
 | `splash` | TPU | Pallas kernel (splash attention), keeps no scores |
 | `pallas_gpu` | GPU | Pallas kernel (Triton), keeps no scores |
 | `cudnn` | nothing yet | can't tell segments apart: refused, see `backends.py` |

@@ -3,18 +3,23 @@
 import jax
 
 from ellav_jax.errors import InputError
-from ellav_jax.models.attention.kernels import interpreted, traced_platform
+from ellav_jax.models.attention.kernels import interpreted, traced_platform, traced_vector_memory
 from ellav_jax.models.attention.pallas_gpu import attend_pallas_gpu
+from ellav_jax.models.attention.pallas_tpu import attend_pallas_tpu, held_bytes
 from ellav_jax.models.attention.segments import attend_segments
 from ellav_jax.models.attention.splash import attend_splash
 from ellav_jax.models.attention.xla import attend_xla
 from ellav_jax.sharding import per_shard
 
-BACKENDS = ("xla", "segments", "splash", "pallas_gpu", "cudnn")
+BACKENDS = ("xla", "segments", "pallas_tpu", "splash", "pallas_gpu", "cudnn")
 """All names that `attend` knows beside "auto"."""
 
-_AUTO = {"cpu": "segments", "tpu": "splash", "gpu": "pallas_gpu"}
-_KERNELS = {"splash": ("tpu", attend_splash), "pallas_gpu": ("gpu", attend_pallas_gpu)}
+_AUTO = {"cpu": "segments", "tpu": "pallas_tpu", "gpu": "pallas_gpu"}
+_KERNELS = {
+    "pallas_tpu": ("tpu", attend_pallas_tpu),
+    "splash": ("tpu", attend_splash),
+    "pallas_gpu": ("gpu", attend_pallas_gpu),
+}
 
 _HEADS = ("batch", None, "heads", None)
 _IDS = ("batch", None)
@@ -57,15 +62,20 @@ def attend(
     segment_ids_BxT: int32. Segments are unbroken runs of one id, other ids beside them; padding, id 0, stands behind
     them. A position sees only positions of its own segment; what comes out at padding is finite and means nothing.
     causal: a position sees itself and what stands before it.
-    backend: "auto" takes the best one of the platform that the program is traced for.
+    backend: "auto" takes the best one of the platform that the program is traced for; on TPUs that is splash where a row
+    is too long for pallas_tpu to hold (v4 and older hold hardly any).
 
     Returns [B, T, H, D] in the dtype of `v`. Under `on_mesh` rows lie over the batch axes and heads over theirs. Raises
     InputError as `choose_backend`, `check_row` and `ShardingRules.spec` do.
     """
-    backend = choose_backend(backend, traced_platform())
+    chosen = choose_backend(backend, traced_platform())
+    if backend == "auto" and chosen == "pallas_tpu":
+        # Three quarters of the memory: blocks of scores and the compiler's own want the rest.
+        fits = held_bytes(q_BxTxHxD.shape[1], *q_BxTxHxD.shape[2:]) <= 0.75 * traced_vector_memory()
+        chosen = "pallas_tpu" if fits else "splash"
     arrays = (q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, segment_ids_BxT)
-    if backend == "xla":
+    if chosen == "xla":
         return attend_xla(*arrays, causal=causal)  # plain products, which the compiler partitions itself
-    function = attend_segments if backend == "segments" else _KERNELS[backend][1]
+    function = attend_segments if chosen == "segments" else _KERNELS[chosen][1]
     # Loops over rows and kernels are opaque to the partitioner, which would gather all rows on each device.
     return per_shard(lambda *part: function(*part, causal=causal), (_HEADS, _HEADS, _HEADS, _IDS), _HEADS)(*arrays)

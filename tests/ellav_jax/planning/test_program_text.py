@@ -58,5 +58,10 @@ def test_a_loop_whose_turns_are_not_written_counts_once():
     assert read_program(otherwise).cycles == 1000 + 50 + 7 * 2
 
 
+def test_loops_are_seen():
+    assert read_program(PROGRAM).loops
+    assert not read_program(PROGRAM.replace(" while(", " call(")).loops
+
+
 def test_a_program_without_collectives_has_none():
     assert read_program("ENTRY %main (x: f32[2]) -> f32[2] {\n ROOT %y = f32[2]{0} negate(%x)\n}").collectives == ()

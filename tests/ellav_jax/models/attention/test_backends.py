@@ -19,7 +19,7 @@ from ellav_jax.models.attention import BACKENDS, RESIDUALS, attend, choose_backe
 from ellav_jax.models.attention.kernels import interpreted_kernels, traced_platform
 from ellav_jax.sharding import MESH_AXES
 
-SERVING = ("xla", "segments", "splash", "pallas_gpu")
+SERVING = ("xla", "segments", "pallas_tpu", "splash", "pallas_gpu")
 every_backend = pytest.mark.parametrize("backend", SERVING)
 both_ways = pytest.mark.parametrize("causal", [True, False])
 
@@ -134,13 +134,15 @@ def test_a_later_position_changes_no_earlier_one(backend):
 
 def _count(jaxpr, primitive):
     """How often a primitive stands in a program, inner ones included; what has no result the compiler drops."""
-    used = [eqn for eqn in jaxpr.eqns if eqn.outvars]
+    read = {id(var) for eqn in jaxpr.eqns for var in eqn.invars} | {id(var) for var in jaxpr.outvars}
+    used = [eqn for eqn in jaxpr.eqns if any(id(var) in read for var in eqn.outvars)]
     inner = (_count(sub, primitive) for eqn in used for sub in jax.extend.core.jaxprs_in_params(eqn.params))
     return sum(eqn.primitive.name == primitive for eqn in used) + sum(inner)
 
 
 @pytest.mark.parametrize(
-    "backend, primitive", [("segments", "while"), ("splash", "pallas_call"), ("pallas_gpu", "pallas_call")]
+    "backend, primitive",
+    [("segments", "while"), ("pallas_tpu", "pallas_call"), ("splash", "pallas_call"), ("pallas_gpu", "pallas_call")],
 )
 def test_a_remat_policy_that_keeps_the_residuals_spares_the_second_forward(backend, primitive):
     ids = _segment_ids()
@@ -163,11 +165,12 @@ def test_a_remat_policy_that_keeps_the_residuals_spares_the_second_forward(backe
     "asked, platform, found",
     [
         ("auto", "cpu", "segments"),
-        ("auto", "tpu", "splash"),
+        ("auto", "tpu", "pallas_tpu"),
         ("auto", "gpu", "pallas_gpu"),
         ("auto", "another", "xla"),
         ("xla", "tpu", "xla"),
         ("segments", "gpu", "segments"),
+        ("pallas_tpu", "tpu", "pallas_tpu"),
         ("splash", "tpu", "splash"),
         ("pallas_gpu", "gpu", "pallas_gpu"),
     ],
@@ -179,6 +182,7 @@ def test_auto_is_the_platforms_own_backend_and_a_name_is_taken_at_its_word(asked
 @pytest.mark.parametrize(
     "asked, platform, says",
     [
+        ("pallas_tpu", "cpu", "TPU kernel"),
         ("splash", "cpu", "TPU kernel"),
         ("splash", "gpu", "TPU kernel"),
         ("pallas_gpu", "tpu", "GPU kernel"),
@@ -192,7 +196,7 @@ def test_a_backend_that_cannot_serve_is_refused_in_one_line(asked, platform, say
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("backend", ["splash", "pallas_gpu"])
+@pytest.mark.parametrize("backend", ["pallas_tpu", "splash", "pallas_gpu"])
 def test_rows_that_do_not_fit_a_kernel_are_refused(backend):
     x = np.zeros((1, 200, 2, 16), np.float32)
     with interpreted_kernels(), pytest.raises(InputError, match=r"rows of 200 positions.*multiples of 128"):
