@@ -56,7 +56,7 @@ def run(
     against torch: the plain PyTorch twin (ellav_jax/export/torch_modules.py; eager, float32, all cores, fused or foreach
     AdamW, one attention call for each utterance or one dense mask, whatever is faster), by turns with ours. First on the
     same packed batches; then on padded ones: the same utterances, sorted by length, as many positions a batch. Its
-    batches lie ready as tensors. Threads that wait for each other lose more than others where the machine is busy, and
+    batches lie ready as tensors. Each turn begins with a step that isn't counted. Threads that wait for each other lose more than others where the machine is busy, and
     PyTorch's do: ratios want a machine that does nothing else, so the share that other processes took is printed.
     Raises InputError.
     """
@@ -253,6 +253,7 @@ def _measure_torch(experiment: Experiment, run: Run, num_phones: int, steps: int
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for first in range(0, number, steps):
         for name, function in work.items():
+            function(slice(first, first + 1))  # not counted: the other's threads go to sleep, its memory is handed back
             seconds[name].append(timed(partial(function, slice(first, first + steps))) / steps)
     content = {"ours": _content(packed, run), "packed": _content(packed, run), "padded": _content(padded, run)}
     rates = {
