@@ -56,8 +56,9 @@ def run(
     against torch: the plain PyTorch twin (ellav_jax/export/torch_modules.py; eager, float32, all cores, fused or foreach
     AdamW, one attention call for each utterance or one dense mask, whatever is faster), by turns with ours. First on the
     same packed batches; then on padded ones: the same utterances, sorted by length, as many positions a batch. Its
-    batches lie ready as tensors. Each turn begins with a step that isn't counted. Threads that wait for each other lose more than others where the machine is busy, and
-    PyTorch's do: ratios want a machine that does nothing else, so the share that other processes took is printed.
+    batches lie ready as tensors. Each turn begins with a step that isn't counted. Threads that wait for each other lose
+    more than others where the machine is busy, and PyTorch's do: ratios want a machine that does nothing else, so the
+    share that other processes took is printed.
     Raises InputError.
     """
     if steps < 1 or blocks < 1:

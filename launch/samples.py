@@ -30,7 +30,7 @@ from ellav_jax.synthesis.other_layers import fill_layers
 from ellav_jax.synthesis.prompts import Prompt
 from ellav_jax.synthesis.sampling import SamplingConfig
 from ellav_jax.synthesis.trained_model import TrainedModel
-from ellav_jax.training.metrics import Sample
+from ellav_jax.training.sample import Sample
 from launch.assemble import codec_of, held_out_split
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ellav_jax.evaluation.figures import RANGE_DB, Curves, Spoken, spectrograms, training_curves
-from ellav_jax.evaluation.page_parts import Clip, paragraphs, player, table
-from ellav_jax.evaluation.page_style import STYLE
+from ellav_jax.evaluation.page_parts import Clip, document, paragraphs, player, table
 from ellav_jax.evaluation.teacher_forced import SMOOTHING, TeacherForced
 
 SPECTROGRAMS = (
@@ -47,37 +46,14 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML5. Raises InputError where matplotlib is missing."""
-    title = html.escape(page.title)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-<h1>{title}</h1>
-{paragraphs(page.lead)}
-</header>
-<main>
-<h2 id="listen">Listen</h2>
+    main = f"""<h2 id="listen">Listen</h2>
 {paragraphs([page.listening, SPECTROGRAMS])}
 {"".join(map(_sentence, page.sentences))}
 <h2 id="learning">Learning</h2>
 {_learning(page)}
 <h2 id="teacher-forced">Teacher-forced layer-1 codes</h2>
-{_teacher_forced(page.teacher_forced)}
-<h2 id="made">How it was made</h2>
-<div class="made">
-{"".join(table(caption, [], list(rows.items())) for caption, rows in page.made.items())}
-</div>
-</main>
-<footer><p>{html.escape(page.credit)}</p></footer>
-</body>
-</html>
-"""
+{_teacher_forced(page.teacher_forced)}"""
+    return document(page.title, page.lead, main, page.made, page.credit)
 
 
 def _sentence(sentence: Sentence) -> str:

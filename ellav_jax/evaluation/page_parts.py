@@ -4,10 +4,12 @@ import base64
 import dataclasses
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import soundfile
+
+from ellav_jax.evaluation.page_style import STYLE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,3 +76,34 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], nu
     )
     title = f"<caption>{html.escape(caption)}</caption>"
     return f'<div class="wide"><table>{title}\n{head}<tbody>\n{body}\n</tbody></table></div>'
+
+
+def document(
+    title: str, lead: Sequence[str], main: str, made: Mapping[str, Mapping[str, str]], credit: str = ""
+) -> str:
+    """A whole page as HTML5: title and lead paragraphs, `main` (HTML), how it was made in tables, and a credit below."""
+    tables = "".join(table(caption, [], list(rows.items())) for caption, rows in made.items())
+    footer = f"\n<footer><p>{html.escape(credit)}</p></footer>" if credit else ""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<header>
+<h1>{html.escape(title)}</h1>
+{paragraphs(lead)}
+</header>
+<main>
+{main}
+<h2 id="made">How it was made</h2>
+<div class="made">
+{tables}
+</div>
+</main>{footer}
+</body>
+</html>
+"""

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from ellav_jax.evaluation.bootstrap import LEVEL, RESAMPLES
 from ellav_jax.evaluation.figures import RANGE_DB, Spoken, spectrograms
-from ellav_jax.evaluation.page_parts import Clip, paragraphs, player, table
-from ellav_jax.evaluation.page_style import STYLE
+from ellav_jax.evaluation.page_parts import Clip, document, paragraphs, player, table
 from ellav_jax.evaluation.report import Findings, Row, format_estimate
 from ellav_jax.evaluation.sweep_figure import Panel, sweep_curves
 
@@ -30,7 +29,6 @@ def render_report(
 
     Raises InputError where matplotlib is missing.
     """
-    title = html.escape(findings.title)
     intervals = (
         f"In brackets: {LEVEL:.0%} intervals by bootstrap over utterances ({RESAMPLES:,} resamples). Recordings and their "
         "resynthesis by the codec bound what any system can reach with these judges and this codec."
@@ -39,21 +37,7 @@ def render_report(
         *findings.left_out,
         *([f"{len(findings.skipped)} utterances were left out."] if findings.skipped else []),
     ]
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-<h1>{title}</h1>
-{paragraphs([intervals, *left_out])}
-</header>
-<main>
-<h2 id="figures">Figures</h2>
+    main = f"""<h2 id="figures">Figures</h2>
 {_tables(findings)}
 {_sweep(findings)}
 <h2 id="worst">Worst first</h2>
@@ -61,15 +45,8 @@ def render_report(
 {"".join(_judged(one, number) for number, one in enumerate(judged, start=1))}
 <h2 id="all">All utterances</h2>
 {table("Word errors of each row by the first recogniser, worst first", all_utterances[0], all_utterances[1:])}
-{_skipped(findings)}
-<h2 id="made">How it was made</h2>
-<div class="made">
-{"".join(table(caption, [], list(rows.items())) for caption, rows in made.items())}
-</div>
-</main>
-</body>
-</html>
-"""
+{_skipped(findings)}"""
+    return document(findings.title, [intervals, *left_out], main, made)
 
 
 def _listening(shown: int, count: int) -> str:

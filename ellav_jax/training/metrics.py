@@ -1,6 +1,5 @@
 """What a run tells: the log line, metrics.jsonl, tensorboard and, where asked for, Weights & Biases."""
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,17 +10,8 @@ import numpy as np
 import psutil
 from tensorboardX import SummaryWriter
 
+from ellav_jax.training.sample import Sample
 from ellav_jax.training.wandb_writer import WandbWriter, require_wandb
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Sample:
-    """What a model in training said: waveform float32 [S] in -1 … 1 at `sample_rate` Hz, and a picture of it, uint8 RGB."""
-
-    name: str
-    waveform_S: np.ndarray
-    sample_rate: int
-    picture_HxWx3: np.ndarray
 
 
 def log_line(step: int, steps: int, values: Mapping[str, float]) -> str:

@@ -11,9 +11,9 @@ from ellav_jax.errors import InputError
 from ellav_jax.models.definition import Params
 from ellav_jax.training.checkpoint import Card
 from ellav_jax.training.cross_entropy import LossConfig
-from ellav_jax.training.metrics import Sample
 from ellav_jax.training.optimizer import OptimizerConfig
 from ellav_jax.training.profiler import ProfileConfig
+from ellav_jax.training.sample import Sample
 from ellav_jax.training.step import Steps
 
 HostBatch = Mapping[str, np.ndarray]

@@ -3,13 +3,11 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ellav_jax.errors import InputError
 from ellav_jax.files import read_json, write_json
-
-if TYPE_CHECKING:
-    from ellav_jax.training.metrics import Sample
+from ellav_jax.training.sample import Sample
 
 
 def require_wandb() -> None:
@@ -66,7 +64,7 @@ class WandbWriter:
         """A point of SPLIT/NAME for each value."""
         self._run.log({"step": step, **{f"{split}/{name}": value for name, value in values.items()}})
 
-    def write_samples(self, step: int, samples: "Sequence[Sample]") -> None:
+    def write_samples(self, step: int, samples: Sequence[Sample]) -> None:
         """A player and a picture for each sample."""
         media: dict[str, Any] = {}
         for one in samples:

@@ -13,9 +13,10 @@ from ellav_jax.errors import InputError, RunError
 from ellav_jax.training.checkpoint import find_checkpoint
 from ellav_jax.training.ledger import time_line
 from ellav_jax.training.loop import train
-from ellav_jax.training.metrics import Sample, read_metrics
+from ellav_jax.training.metrics import read_metrics
 from ellav_jax.training.optimizer import OptimizerConfig
 from ellav_jax.training.run import Run, TrainConfig
+from ellav_jax.training.sample import Sample
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

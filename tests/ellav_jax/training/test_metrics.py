@@ -14,7 +14,8 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from ellav_jax.errors import InputError
-from ellav_jax.training.metrics import MetricsWriter, Sample, log_line, memory_figures, read_metrics
+from ellav_jax.training.metrics import MetricsWriter, log_line, memory_figures, read_metrics
+from ellav_jax.training.sample import Sample
 
 VALUES = {
     "loss": 3.4119,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ellav_jax.errors import InputError
-from ellav_jax.training.metrics import MetricsWriter, Sample
+from ellav_jax.training.metrics import MetricsWriter
+from ellav_jax.training.sample import Sample
 
 wandb = pytest.importorskip("wandb", reason="wandb is not installed: pip install 'ellav-jax[wandb]'")
 
