@@ -32,7 +32,7 @@ demo: .venv/base
 	$(BIN)/ellav demo demo
 
 test: .venv/test
-	$(BIN)/python -m pytest -m "not slow" --durations=10 --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=10 --cov --cov-report=term
 
 test-slow: .venv/test
 	$(BIN)/python -m pytest -m slow --durations=10

@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 FLOORS = ["ellav_jax", "configs", "data_pipelines", "launch"]
-TORCH = ["torch>=2.4", "encodec>=0.1.1", "transformers>=4.44"]
+TORCH = ["torch>=2.4", "encodec>=0.1.1", "transformers>=4.44", "huggingface-hub>=0.30"]
 REPORT = ["matplotlib>=3.9"]
 WANDB = ["wandb>=0.19"]
 # Of the release that pairs with the locked jaxlib: others compile, and then fail to print what they made.
@@ -14,7 +14,18 @@ BEAM = ["apache-beam>=2.70"]
 TENSORFLOW = ["tensorflow-cpu>=2.19"]
 QUALITY = ["speechmos>=0.0.1", "librosa>=0.11", "onnxruntime>=1.20"]
 EVALUATE = ["faster-whisper>=1.1", "torch>=2.4", "transformers>=4.44", *QUALITY, *REPORT]
-TEST = ["pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "ruff>=0.12", *TORCH, *REPORT, *QUALITY, *BEAM, *TENSORFLOW]
+TEST = [
+    "pytest>=8",
+    "pytest-cov>=5",
+    "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
+    "ruff>=0.12",
+    *TORCH,
+    *REPORT,
+    *QUALITY,
+    *BEAM,
+    *TENSORFLOW,
+]
 EXTRAS = {
     "torch": TORCH,
     "report": REPORT,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from data_pipelines.corpora import open_corpus
 from data_pipelines.corpora.utterance import Corpus
@@ -21,10 +22,16 @@ from ellav_jax.frontend.frontend import default_frontend
 
 ROOT = Path(__file__).parent.parent
 
-# The tests start many processes, which compile the same few programs. Set before jax reads it, and inherited.
-_CACHE = tempfile.TemporaryDirectory()
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+# The tests start many processes, which compile the same few programs. Set before jax reads it, and inherited, by the
+# processes that share the tests too.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+
+# The machine may be shared, and a slow example is no failure.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")

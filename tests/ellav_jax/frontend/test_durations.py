@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ellav_jax.errors import UnusableError
@@ -27,8 +27,6 @@ def intervals_of(parts: list[tuple[str, int]]) -> list[PhoneInterval]:
 PARTS = st.lists(st.tuples(st.sampled_from(["SIL", "AA", "S", "T"]), st.integers(1, 30)), min_size=1, max_size=40)
 
 
-# No deadline: the machine may be shared, and a slow example is no failure.
-@settings(deadline=None)
 @given(parts=PARTS, silence_as_phone=st.booleans(), limit=st.sampled_from([0.0, 0.05, 0.1, 0.3]))
 def test_durations_sum_to_the_frames_and_are_at_least_one(
     frontend: Frontend, parts: list[tuple[str, int]], silence_as_phone: bool, limit: float
@@ -48,7 +46,6 @@ def test_durations_sum_to_the_frames_and_are_at_least_one(
     assert ("SIL" in phones) <= silence_as_phone
 
 
-@settings(deadline=None)
 @given(parts=st.lists(st.tuples(st.sampled_from(["AA", "S"]), st.integers(3, 30)), min_size=1, max_size=40))
 def test_boundaries_are_the_nearest_frames_when_no_phone_is_shorter_than_two(
     frontend: Frontend, parts: list[tuple[str, int]]
@@ -60,7 +57,6 @@ def test_boundaries_are_the_nearest_frames_when_no_phone_is_shorter_than_two(
     assert np.abs(np.cumsum(durations) - true_ends)[:-1].max(initial=0) <= 0.5 + 1e-9
 
 
-@settings(deadline=None)
 @given(parts=PARTS, limit=st.integers(0, 20))
 def test_interior_sil_is_kept_from_the_limit_on(frontend: Frontend, parts: list[tuple[str, int]], limit: int) -> None:
     parts = [("AA", 10), *parts, ("S", 10)]
@@ -138,7 +134,6 @@ def test_silence_alone_is_refused_when_it_is_no_phone(frontend: Frontend) -> Non
         frame_durations(intervals_of([("SIL", 40)]), 30, dataclasses.replace(frontend, silence_as_phone=False))
 
 
-@settings(deadline=None)
 @given(
     lead=st.integers(0, 80),
     tail=st.integers(0, 80),

@@ -4,7 +4,7 @@ import re
 import string
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ellav_jax.errors import InputError
@@ -139,8 +139,6 @@ def test_pause_marks_are_those_of_the_frontend(cmudict: Dictionary) -> None:
     assert [word.pause_after for word in words] == [False, True, False]
 
 
-# No deadline: the machine may be shared, and a slow example is no failure.
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -155,7 +153,6 @@ def test_plain_words_come_back_unchanged_with_their_pauses(cmudict: Dictionary, 
     assert [(word.text, word.pause_after) for word in words] == [(word, mark == ", ") for word, mark in parts]
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=string.ascii_letters + string.digits + " .,:;-'/&$%#*@()<>\"é🎉½", max_size=40))
 def test_any_text_is_read_in_plain_words_or_refused(cmudict: Dictionary, text: str) -> None:
     try:
