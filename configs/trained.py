@@ -56,9 +56,28 @@ def read_trained(path: str | Path, kind: Literal["gar", "nar"]) -> "TrainedCard"
     return TrainedCard(checkpoint, experiment, frontend, dict(card["codec"]))
 
 
-def load_trained(path: str | Path, kind: Literal["gar", "nar"]) -> Trained:
-    """The same with its weights, on one device."""
+def load_trained(path: str | Path, kind: Literal["gar", "nar"], *, average: bool = True) -> Trained:
+    """The same with its weights, on one device; average: their moving average, where it is kept."""
     card = read_trained(path, kind)
     definition = define_model(card.experiment, len(card.frontend.phones))
-    params = load_params(card.path, on_one_device(definition.shapes))
+    params = load_params(card.path, on_one_device(definition.shapes), average=average)
     return Trained(card.path, card.experiment, card.frontend, card.codec, TrainedModel(definition, params))
+
+
+def check_together(gar: TrainedCard, nar: TrainedCard) -> None:
+    """Raises InputError where the two don't speak the same phones, or with another local advance."""
+    gar.frontend.check_same(nar.frontend, f"{nar.path} (beside {gar.path})")
+    if gar.experiment.layout.local_advance != nar.experiment.layout.local_advance:
+        raise InputError(
+            f"{gar.path} has a local advance of {gar.experiment.layout.local_advance} frames, {nar.path} of "
+            f"{nar.experiment.layout.local_advance}; train both with one --layout.local-advance"
+        )
+
+
+def check_codec(trained: TrainedCard, name: str, sha256: str) -> None:
+    """Raises InputError where the codec of this name and file isn't the one that a model's data was made with."""
+    if trained.codec["sha256"] != sha256:
+        raise InputError(
+            f"{trained.path} knows the codes of codec {trained.codec['name']} (sha256 {trained.codec['sha256'][:12]}…), "
+            f"not those of {name} ({sha256[:12]}…); give that one with --codec"
+        )

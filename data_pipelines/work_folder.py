@@ -7,13 +7,12 @@ to OUT. Which chunks are there says what is left to do.
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -21,7 +20,7 @@ import safetensors.numpy
 
 from data_pipelines.records import WORK_FOLDER, Record
 from ellav_jax.errors import InputError
-from ellav_jax.files import read_json, write_bytes, write_json
+from ellav_jax.files import read_json, take_lock, write_bytes, write_json
 
 
 def listing_path(work: Path) -> Path:
@@ -103,7 +102,8 @@ class WorkFolder:
             except (NotADirectoryError, FileExistsError, PermissionError) as error:
                 reason = f"{error.strerror}: {error.filename}"
                 raise InputError(f"{out}: can't be made ({reason}); choose another folder") from None
-        self._lock = _lock(self.path / "lock", out)
+        taken = f"{out}: another `ellav prepare` is writing this data set; wait for it or stop it"
+        self._lock = take_lock(self.path / "lock", taken)
 
     def take(self, settings: Mapping[str, Any]) -> None:
         """Makes the folder's work one of these settings. Raises InputError when it holds work of others."""
@@ -149,14 +149,3 @@ def _check_free(out: Path) -> None:
         raise InputError(f"{out}: exists and is not a folder; choose another name for the data set")
     if any(out.iterdir()):
         raise InputError(f"{out}: exists, is not empty and is not a data set; choose another folder")
-
-
-def _lock(path: Path, out: Path) -> IO[bytes]:
-    # The kernel lets go of the lock when the process dies, however it dies.
-    file = open(path, "wb")  # noqa: SIM115 - held until close()
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise InputError(f"{out}: another `ellav prepare` is writing this data set; wait for it or stop it") from None
-    return file

@@ -1,13 +1,15 @@
 """Files that are whole or not there: written under a temporary name, then renamed."""
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ellav_jax.errors import InputError
 
@@ -49,6 +51,22 @@ def read_json(path: str | Path, what: str) -> Any:
         raise InputError(f"{path}: no such {what}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: the {what} is not valid JSON ({error}); restore or rebuild it") from None
+
+
+def take_lock(path: str | Path, taken: str) -> IO[bytes]:
+    """Opens `path` and locks it until it is closed, or the process dies, however it dies. What can't lock (some network file
+    systems) protects nothing. Raises InputError(taken) when another process holds the lock."""
+    file = open(path, "wb")  # noqa: SIM115 - held until the caller closes it
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise InputError(taken) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            file.close()
+            raise
+    return file
 
 
 def sha256_of_file(path: str | Path) -> str:

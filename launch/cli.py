@@ -36,10 +36,13 @@ COMMANDS = {
     "inspect": Command("what a data set holds, without a device", "launch.inspect:main"),
     "train": Command("data sets → checkpoints of a GAR or NAR", "launch.train:main", continues=True),
     "plan": Command("compile the training step for hardware that isn't there", "launch.plan:main"),
+    "launch": Command("the same training job on Kubernetes, TPU VMs or any cloud's GPUs", "launch.launch:main"),
     "synthesize": Command("text and a voice prompt → a waveform", "launch.synthesize:main"),
     "evaluate": Command(
         "what models say, judged beside ground truth → a report", "launch.evaluate:main", continues=True
     ),
+    "export": Command("a checkpoint → PyTorch: weights, description, one self-contained file", "launch.export:main"),
+    "import": Command("an exported model, fine-tuned in PyTorch say → a checkpoint", "launch.import_model:main"),
     "train-codec": Command("recordings → weights of an EnCodec", "launch.train_codec:main", continues=True),
     "demo": Command("all of it on the bundled speech → a page to hear and see", "launch.demo:main", continues=True),
     "bench": Command(
@@ -62,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     name, *rest = arguments
     if name == "--version":
-        print(f"ellav {_version()}")
+        print(f"ellav {version()}")
         return 0
     if name not in COMMANDS:
         return _fail(f"unknown command {name!r}; the commands are: {', '.join(COMMANDS)} (see ellav --help)", 2)
@@ -121,7 +124,8 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _version() -> str:
+def version() -> str:
+    """Of ellav-jax, as it is installed."""
     try:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:

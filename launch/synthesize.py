@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import tyro
+from jax.sharding import Mesh
 from tyro.conf import arg
 
-from configs.trained import Trained, load_trained
+from configs.trained import check_codec, check_together, load_trained
 from data_pipelines.audio import read_audio
 from ellav_jax.codec import load_codec
 from ellav_jax.errors import InputError
 from ellav_jax.frontend.textgrid import textgrid_intervals
+from ellav_jax.sharding import MeshConfig, make_mesh
 from ellav_jax.synthesis.control import Control
 from ellav_jax.synthesis.control_file import read_control
 from ellav_jax.synthesis.limits import PhoneLimits
@@ -176,24 +179,19 @@ def load_synthesizer(
     codec_spec: str | None = None,
     limits: PhoneLimits = PhoneLimits(),
     dictionary: Path | None = None,
+    mesh: Mesh | None = None,
 ) -> Synthesizer:
-    """Loads both models and the codec. Raises InputError where the three do not go together."""
+    """Loads both models and the codec. mesh: for speech in bulk. Raises InputError where the three do not go together."""
     gar, nar = load_trained(gar_path, "gar"), load_trained(nar_path, "nar")
-    gar.frontend.check_same(nar.frontend, f"{nar.path} (beside {gar.path})")
-    if gar.experiment.layout.local_advance != nar.experiment.layout.local_advance:
-        raise InputError(
-            f"{gar.path} has a local advance of {gar.experiment.layout.local_advance} frames, {nar.path} of "
-            f"{nar.experiment.layout.local_advance}; train both with one --layout.local-advance"
-        )
+    check_together(gar, nar)
     codec = load_codec(codec_spec or gar.codec["name"])
     for trained in (gar, nar):
-        _check_codec(trained, codec.name, codec.sha256)
-    return Synthesizer(gar.model, nar.model, gar.experiment.layout, gar.frontend, codec, limits, dictionary)
+        check_codec(trained, codec.name, codec.sha256)
+    return Synthesizer(gar.model, nar.model, gar.experiment.layout, gar.frontend, codec, limits, dictionary, mesh)
 
 
-def _check_codec(trained: Trained, name: str, sha256: str) -> None:
-    if trained.codec["sha256"] != sha256:
-        raise InputError(
-            f"{trained.path} knows the codes of codec {trained.codec['name']} (sha256 {trained.codec['sha256'][:12]}…), "
-            f"not those of {name} ({sha256[:12]}…); give that one with --codec"
-        )
+def mesh_of_rows(batch_size: int) -> Mesh | None:
+    """As many of the devices as divide a batch, for its rows; None for one."""
+    devices = jax.devices()
+    number = max(number for number in range(1, len(devices) + 1) if batch_size % number == 0)
+    return None if number == 1 else make_mesh(MeshConfig(data=number), devices[:number])

@@ -103,9 +103,9 @@ def start(
     use_compilation_cache(say)
     rows = MixedRows([split_rows(experiment, dataset, "train") for dataset in datasets], weights)
     run = make_run(experiment, datasets, rows, init_from)
-    claim(workdir, run.card, datasets, rows)
-    run = dataclasses.replace(run, samples=make_samples(samples, experiment, datasets, workdir, say))
-    return train(experiment.train, run, workdir)
+    with claim(workdir, run.card, datasets, rows):
+        run = dataclasses.replace(run, samples=make_samples(samples, experiment, datasets, workdir, say))
+        return train(experiment.train, run, workdir)
 
 
 def _check_together(datasets: Sequence[Dataset]) -> None:

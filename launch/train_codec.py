@@ -1,12 +1,10 @@
 """`ellav train-codec`: recordings → weights of an EnCodec, which `--codec` of the other commands takes."""
 
-import contextlib
 import dataclasses
 import datetime as dt
-import fcntl
 import importlib.util
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +16,7 @@ from ellav_jax.codec import load_codec_weights
 from ellav_jax.codec.training.config import CodecTrainingConfig
 from ellav_jax.codec.weights import CodecWeights
 from ellav_jax.errors import InputError
+from ellav_jax.files import take_lock
 from launch.codec_recordings import Recordings, list_recordings, open_recordings, read_24_khz
 
 
@@ -57,7 +56,8 @@ def main(arguments: Sequence[str]) -> None:
     if args.out.exists() and not args.out.is_dir():
         raise InputError(f"{args.out}: a file is in the way; --out wants a folder")
     args.out.mkdir(parents=True, exist_ok=True)
-    with _alone_in(args.out):
+    taken = f"{args.out}: another process trains in it; wait for it, or choose another --out"
+    with take_lock(args.out / "lock", taken):
         sources = [open_recordings(one, args.out) for one in args.audio]
         weighted = [source for source in sources if source.weight is not None]
         if weighted and len(weighted) < len(sources):
@@ -93,17 +93,6 @@ def _train(args: Arguments, sources: list[Recordings]) -> None:
         trainer.run(args.steps, lambda: stopping(trainer.step))
     rest = "" if trainer.step >= args.steps else f" of {args.steps}: the same command continues"
     print(f"{args.out / WEIGHTS}: the averaged weights after {trainer.step} steps{rest}")
-
-
-@contextlib.contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """Raises InputError when another process trains in the folder."""
-    with open(out / "lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{out}: another process trains in it; wait for it, or choose another --out") from None
-        yield
 
 
 def _tell(source: Recordings) -> None:

@@ -1,31 +1,37 @@
 """A run's work directory: whose it is, and how it was started."""
 
+import contextlib
 import datetime as dt
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from configs.experiment import differences
 from data_pipelines.mixture import MixedRows
 from data_pipelines.records import Dataset
 from ellav_jax.errors import InputError
-from ellav_jax.files import read_json, write_json
+from ellav_jax.files import read_json, take_lock, write_json
 from ellav_jax.frontend.frontend import Frontend
 from ellav_jax.hardware import hardware_name
 from ellav_jax.training.checkpoint import Card
 from launch.assemble import say
+from launch.cli import version
 
+LOCK = ".lock"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 _MAY_CHANGE = tuple(f"model.transformer.{name}:" for name in ("remat", "attention", "unroll"))
 
 
-def claim(workdir: Path, card: Card, datasets: Sequence[Dataset], rows: MixedRows) -> None:
-    """Makes the work directory, or checks that the run in it is this one.
+@contextlib.contextmanager
+def claim(workdir: Path, card: Card, datasets: Sequence[Dataset], rows: MixedRows) -> Iterator[None]:
+    """Makes the work directory, or checks that the run in it is this one; within it, no other run goes on in there.
 
     What decides how a step is computed, not what it is, may change: the fields of `train`, `mesh` and `sharding`, and the
     model's remat, attention and unroll. All processes call it. Raises InputError.
@@ -52,17 +58,37 @@ def claim(workdir: Path, card: Card, datasets: Sequence[Dataset], rows: MixedRow
         _check_same_data(workdir, old.get("data", []), data, where)
         for line in differences(old["experiment"], card["experiment"]):
             say(f"changed since this run began: {line}")
-    elif workdir.is_dir() and any(workdir.iterdir()):
+    elif workdir.is_dir() and any(path.name != LOCK for path in workdir.iterdir()):
         raise InputError(f"{workdir}: not empty and not a work directory of ellav train; choose another --workdir")
     # Nobody writes before everybody has looked, and nobody goes on before it is written.
     _meet("work directory looked at")
+    with _alone_in(workdir):
+        if jax.process_index() == 0:
+            # First what makes it a work directory: stopped behind it, the same command goes on.
+            write_json(description, card | {"data": data})
+            datasets[0].frontend.to_json(workdir / "frontend.json")
+            _record_start(workdir, datasets)
+        _meet("work directory claimed")
+        yield
+
+
+@contextlib.contextmanager
+def _alone_in(workdir: Path) -> Iterator[None]:
+    """Process 0 holds the lock for all of them. Raises InputError, in all of them, where another run has it."""
+    taken = f"{workdir}: another `ellav train` is at work in it; wait for it, stop it, or choose another --workdir"
+    lock, free = contextlib.nullcontext(), True
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
-        # First what makes it a work directory: stopped behind it, the same command goes on.
-        write_json(description, card | {"data": data})
-        datasets[0].frontend.to_json(workdir / "frontend.json")
-        _record_start(workdir)
-    _meet("work directory claimed")
+        try:
+            lock = take_lock(workdir / LOCK, taken)
+        except InputError:
+            free = False
+    if jax.process_count() > 1:
+        free = bool(multihost_utils.broadcast_one_to_all(np.array(free)))
+    if not free:
+        raise InputError(taken)
+    with lock:
+        yield
 
 
 def _meet(where: str) -> None:
@@ -70,13 +96,14 @@ def _meet(where: str) -> None:
         multihost_utils.sync_global_devices(where)
 
 
-def _record_start(workdir: Path) -> None:
+def _record_start(workdir: Path, datasets: Sequence[Dataset]) -> None:
     """Appends to starts.jsonl what this start of the run has that its configuration doesn't say."""
     start = {
         "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "hardware": hardware_name(jax.devices()),
         "processes": jax.process_count(),
-        "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")},
+        "corpora": [dataset.info["corpus"] for dataset in datasets],
+        "versions": {"ellav-jax": version()} | {name: metadata.version(name) for name in _PACKAGES},
         "flags": {name: os.environ[name] for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS") if name in os.environ},
     }
     with open(workdir / "starts.jsonl", "a", encoding="utf-8") as file:

@@ -1,5 +1,8 @@
 """ELLA-V's GAR and NAR in plain PyTorch. This file needs torch alone and can be copied anywhere.
 
+It is the first part of the `modeling_ellav.py` that `ellav export` writes, and the opponent in `ellav bench`. Weights may be
+float32, bfloat16 or float16, and products are computed in their dtype; positions are always float32, and so are logits.
+
 Arrays: B rows, T positions, D width, H heads, K width of a head, N positions of all rows one behind the other. Token ids of
 the GAR: 0 … 1023 codes of RVQ layer 1, 1024 EOP, 1025 EOS, 1026 BOS, 1027 padding, 1028 + p phone p.
 """
@@ -21,6 +24,10 @@ NUM_LAYERS = 8
 """RVQ layers of the codec."""
 NUM_STAGES = NUM_LAYERS - 1
 """Stages 2 … 8 of the NAR; stage s predicts layer s from those below it."""
+EOP, EOS, BOS, PAD = range(NUM_CODES, FIRST_PHONE)
+"""Token ids: end of phone, end of sequence, begin of speech, padding."""
+MORE_SLOTS = 256
+"""Positions that a full cache grows by."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +88,10 @@ class Segments:
 
 
 class Cache:
-    """Keys and values of the positions so far, for each layer [B, H, slots, K], and how many each row has."""
+    """Keys and values of the positions so far, for each layer [B, H, slots, K], and how many each row has.
+
+    It grows when it is full.
+    """
 
     def __init__(self, config: TransformerConfig, rows: int, slots: int, like: Tensor):
         shape = (rows, config.num_heads, slots, config.width // config.num_heads)
@@ -90,6 +100,9 @@ class Cache:
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Writes one position a row, [B, 1, H, K], behind those that the row has."""
+        if max(self.lengths) == self.keys[layer].shape[2]:
+            room = (0, 0, 0, MORE_SLOTS)
+            self.keys[layer], self.values[layer] = F.pad(self.keys[layer], room), F.pad(self.values[layer], room)
         rows = torch.arange(len(self.lengths), device=k.device)
         at = torch.tensor(self.lengths, device=k.device)
         self.keys[layer][rows, :, at] = k[:, 0]
@@ -105,9 +118,17 @@ class Cache:
             mask = (torch.arange(most, device=q.device) <= at[:, None])[:, None, None]
         return F.scaled_dot_product_attention(q.transpose(1, 2), keys, values, mask).transpose(1, 2)
 
+    def keep(self, rows: list[int]) -> None:
+        """Drops all rows but these."""
+        self.keys = [keys[rows] for keys in self.keys]
+        self.values = [values[rows] for values in self.values]
+        self.lengths = [self.lengths[row] for row in rows]
+
 
 def _frequencies(width: int, device: torch.device) -> Tensor:
-    return 1e4 ** -(torch.arange(0, width, 2, device=device) / width)
+    # In float64 until the end: in float32 the angles of far positions would be off by 1e-4.
+    exponents = torch.arange(0, width, 2, dtype=torch.float64) / width
+    return (1e4**-exponents).float().to(device)
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:
@@ -126,7 +147,7 @@ def turns(positions: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Applies `turns` to [B, T, H, K]; the halves of a head form the pairs."""
     first, second = x.chunk(2, -1)
-    return x * cos + torch.cat([second, first], -1) * sin
+    return (x * cos + torch.cat([second, first], -1) * sin).to(x.dtype)
 
 
 def _norm(config: TransformerConfig) -> nn.Module:
@@ -178,7 +199,7 @@ class Transformer(nn.Module):
     def _enter(self, x: Tensor, positions: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         if self.config.position == "rotary":
             return x, turns(positions, self.config.width // self.config.num_heads)
-        return x + sinusoids(positions, self.config.width), None
+        return (x + sinusoids(positions, self.config.width)).to(x.dtype), None
 
     def forward(self, x: Tensor, positions: Tensor, segments: Segments, cache: Cache | None = None) -> Tensor:
         """→ features [B, T, D]. `cache`, if given, is filled from its first slot."""
@@ -223,7 +244,7 @@ class Gar(nn.Module):
         """→ logits [B, T, 1026]. Without positions and segments: one utterance a row, padded at the right."""
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        return self.head(self.features(tokens, positions, segments or Segments()))
+        return self.head(self.features(tokens, positions, segments or Segments())).float()
 
     def prefill(self, tokens: Tensor, lengths: list[int], slots: int) -> tuple[Tensor, Cache]:
         """Prefixes [B, T], padded at the right, row b's of lengths[b] tokens → logits behind each [B, 1026], and a cache.
@@ -236,11 +257,11 @@ class Gar(nn.Module):
         x = self.transformer(x, positions, Segments(), cache)
         cache.lengths = list(lengths)  # what stands behind a shorter prefix is overwritten before it is seen
         last = torch.tensor(lengths, device=x.device) - 1
-        return self.head(x[torch.arange(len(x), device=x.device), last]), cache
+        return self.head(x[torch.arange(len(x), device=x.device), last]).float(), cache
 
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
         """The next token of each row [B] → logits behind it [B, 1026]. The cache grows by it."""
-        return self.head(self.transformer.step(self.embed(tokens)[:, None], cache))[:, 0]
+        return self.head(self.transformer.step(self.embed(tokens)[:, None], cache))[:, 0].float()
 
 
 @dataclasses.dataclass
@@ -297,7 +318,7 @@ class Nar(nn.Module):
 
     def logits(self, x: Tensor, stage: int) -> Tensor:
         """Features [..., D] → scores of one stage's codes [..., 1024]."""
-        return F.linear(x, self.code_embedding[stage - 1] if self.tied_heads else self.heads[stage - 2])
+        return F.linear(x, self.code_embedding[stage - 1] if self.tied_heads else self.heads[stage - 2]).float()
 
 
 def gar_loss(
@@ -305,13 +326,13 @@ def gar_loss(
 ) -> Tensor:
     """Mean cross-entropy in nats over the positions where `loss_mask` [B, T] is true; only these reach the head."""
     x = model.features(tokens, positions, segments)
-    return F.cross_entropy(model.head(x[loss_mask]), targets[loss_mask].long())
+    return F.cross_entropy(model.head(x[loss_mask]).float(), targets[loss_mask].long())
 
 
 def nar_loss(model: Nar, inputs: NarInputs, loss_mask: Tensor, segments: Segments) -> Tensor:
     """Mean cross-entropy in nats of each utterance's own stage, over the positions where `loss_mask` [B, R] is true."""
     x, stage, codes = (a[loss_mask] for a in (model(inputs, segments), inputs.stage, inputs.codes.long()))
-    total = x.new_zeros(())
+    total = torch.zeros((), device=x.device)
     for one in stage.unique().tolist():
         here = stage == one
         total = total + F.cross_entropy(model.logits(x[here], one), codes[here, one - 1], reduction="sum")

@@ -168,12 +168,23 @@ def read_card(path: Path) -> Card:
     return dict(card)
 
 
-def load_params(path: Path, abstract: Params) -> Params:
+def has_average(path: Path) -> bool:
+    """Whether a checkpoint holds a moving average of its parameters. Raises InputError for a damaged one."""
+    return "ema" in _metadata(path).metadata
+
+
+def save_params(path: Path, params: Params, card: Card) -> None:
+    """Writes a checkpoint of parameters alone, for `load_params`; there is no optimizer's state to continue from."""
+    with _quiet():
+        ocp.save_checkpointables(path.absolute(), {"params": params}, custom_metadata=card)
+
+
+def load_params(path: Path, abstract: Params, *, average: bool = True) -> Params:
     """Parameters of one checkpoint (their moving average where it has one), laid out as `abstract`'s shardings say.
 
-    Raises InputError when they aren't of its shapes, or a file is damaged.
+    average: False for the parameters themselves. Raises InputError when they aren't of these shapes, or a file is damaged.
     """
-    part = "ema" if "ema" in _metadata(path).metadata else "params"
+    part = "ema" if average and has_average(path) else "params"
     _check_fit(path, {part: abstract})
     try:
         with _quiet():

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ellav_jax.files import take_lock
 from ellav_jax.training.checkpoint import find_checkpoint, read_card
 from ellav_jax.training.metrics import read_metrics
 from launch import cli
@@ -37,7 +38,7 @@ def refused(capsys):
 def test_a_run_leaves_what_the_documentation_says(trained, prepared_bundled):
     workdir = trained("gar")
     assert {p.name for p in workdir.iterdir()} == {
-        "checkpoints", "experiment.json", "frontend.json", "metrics.jsonl", "starts.jsonl", "tensorboard"
+        ".lock", "checkpoints", "experiment.json", "frontend.json", "metrics.jsonl", "starts.jsonl", "tensorboard"
     }  # fmt: skip
     assert (workdir / "frontend.json").read_text() == (prepared_bundled / "frontend.json").read_text()
     card = read_card(find_checkpoint(workdir))
@@ -93,6 +94,17 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(experiments, prepared_bundled
     assert find_checkpoint(workdir).name == str(stopped + 2)
     steps = [entry["step"] for entry in read_metrics(workdir / "metrics.jsonl", "train")]
     assert steps[0] == 2 and steps[-1] == stopped + 2
+
+
+def test_a_second_run_beside_one_that_goes_on_is_refused_and_changes_nothing(
+    trained, experiments, prepared_bundled, refused
+):
+    workdir = trained("gar")
+    starts = (workdir / "starts.jsonl").read_text()
+    with take_lock(workdir / ".lock", "held already"):
+        error = refused("train", f"{experiments}:gar", "--data", prepared_bundled, "--workdir", workdir)
+    assert f"{workdir}: another `ellav train` is at work in it" in error
+    assert (workdir / "starts.jsonl").read_text() == starts
 
 
 def test_another_run_in_the_work_directory_is_refused(trained, experiments, prepared_bundled, refused, tmp_path):
