@@ -158,9 +158,9 @@ def on_mesh(mesh: Mesh, rules: ShardingRules) -> Iterator[None]:
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-    """The array, laid out by its logical axes; as it is outside of `on_mesh`."""
+    """The array, laid out by its logical axes; as it is outside of `on_mesh` and in what a device computes alone."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    if mesh.empty or mesh.are_all_axes_manual:
         return x
     return jax.lax.with_sharding_constraint(x, _RULES.get(ShardingRules()).spec(axes, x.shape, mesh, "an activation"))
 
@@ -168,12 +168,12 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 def per_shard(
     function: Callable[..., jax.Array], axes_in: Sequence[Sequence[str | None]], axes_out: Sequence[str | None]
 ) -> Callable[..., jax.Array]:
-    """`function`, run by each device on its part of the arguments; `function` itself outside of `on_mesh`.
+    """`function`, run by each device on its part of the arguments; `function` itself where `constrain` changes nothing.
 
     axes_in: logical axes of each argument. axes_out: those of the result.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    if mesh.empty or mesh.are_all_axes_manual:
         return function
 
     def run(*arguments: jax.Array) -> jax.Array:
@@ -186,6 +186,20 @@ def per_shard(
         return jax.shard_map(function, in_specs=specs_in, out_specs=spec_out, check_vma=False)(*arguments)
 
     return run
+
+
+def rows_apart(function: Callable[[Any, Any], Any], whole: Any, by_row: Any) -> Any:
+    """`function(whole, by_row)`, computed by each device for its own rows: a loop in it turns without waiting for others.
+
+    by_row: arrays [B, …], and scalars that all rows share. All that is returned is [B, …]. Each device has all of `whole`
+    for it, so on a mesh whose tensor axis divides the parameters, devices compute rows together, as they do elsewhere.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    batch = _RULES.get(ShardingRules()).batch
+    if mesh.empty or math.prod(mesh.shape[axis] for axis in batch) < mesh.size:
+        return function(whole, by_row)
+    specs = jax.tree.map(lambda array: P(batch) if array.ndim else P(), by_row)
+    return jax.shard_map(function, in_specs=(P(), specs), out_specs=P(batch), check_vma=False)(whole, by_row)
 
 
 def global_batch(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:

@@ -1,4 +1,4 @@
-"""`ellav bench codec|data|train|decode`: throughput, measured in a way that anyone can repeat."""
+"""`ellav bench train|decode|codec|data|compare|scaling`: throughput, measured in a way that anyone can repeat."""
 
 import importlib
 from collections.abc import Sequence
@@ -8,12 +8,14 @@ import tyro
 from ellav_jax.errors import InputError
 
 BENCHMARKS = {
-    "codec": "launch.bench_codec",
-    "data": "launch.bench_data",
     "train": "launch.bench_train",
     "decode": "launch.bench_decode",
+    "codec": "launch.bench_codec",
+    "data": "launch.bench_data",
+    "compare": "launch.bench_compare",
+    "scaling": "launch.bench_scaling",
 }
-"""Module of each benchmark; its `run` takes the options and says what they are."""
+"""Module of each; its `run` takes the options and says what they are."""
 
 
 def main(arguments: Sequence[str]) -> None:

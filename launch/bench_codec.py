@@ -1,91 +1,111 @@
 """`ellav bench codec`: how many times faster than real time the codec encodes and decodes real speech."""
 
-import platform
-import statistics
 import time
-from collections.abc import Callable, Sequence
-from importlib import metadata
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from data_pipelines.corpora import open_corpus
-from ellav_jax.codec import load_codec
 from ellav_jax.errors import InputError
-from ellav_jax.files import write_json
-from ellav_jax.resampling import resample
+from launch.bench_process import Found, Task, measure, peak_bytes
+from launch.bench_record import Measure, Point, Record, environment
+from launch.bench_statistics import median
+from launch.bench_table import report
+from launch.bench_timing import by_turns
+
+DIRECTIONS = ("encode", "decode")
 
 
 def run(
-    codec: str = "bundled",
+    codec: Annotated[str, "as `load_codec` takes it"] = "bundled",
     against: Literal["none", "encodec"] = "none",
     seconds: float = 120.0,
-    repetitions: int = 3,
+    repetitions: int = 5,
+    runs: int = 1,
     json: Path | None = None,
-) -> dict[str, Any]:
-    """Encodes and decodes `seconds` of bundled speech, prints a table and returns (and writes to `json`) its figures.
+) -> Record:
+    """Encodes and decodes `seconds` of bundled speech, prints a table and returns (and writes to `json`) the record.
 
     codec: as `load_codec` takes it. against: `encodec` runs the encodec package (torch, float32) on the same weights
     and clips, alternating A B A B so that a busy machine slows both. Each backend gets the whole list of clips at once
-    and may batch as it likes; one untimed pass of all of it goes first (compilation, caches). Raises InputError.
+    and may batch as it likes; one untimed pass of all of it goes first (compilation, caches). What is decoded are codes
+    at random, as many as the clips have. runs: fresh processes a direction. audio-s/s: times real time. Raises InputError.
     """
-    if seconds <= 0 or repetitions < 1:
-        raise InputError(f"bench codec: {seconds} seconds x {repetitions}; expected more than 0 and at least 1")
-    backends = {codec: load_codec(codec)}
-    if against == "encodec":
-        if codec.partition(":")[0] == "encodec":
-            raise InputError(f"bench codec: codec {codec!r} is the encodec package already; give another --codec")
-        backends[f"encodec:{codec}"] = load_codec(f"encodec:{codec}")
-    clips = _speech(seconds, backends[codec].sample_rate)
-    audio_seconds = sum(len(clip) for clip in clips) / backends[codec].sample_rate
-    codes = backends[codec].encode_batch(clips)
-    work: dict[tuple[str, str], Callable[[], list[np.ndarray]]] = {}
-    for name, backend in backends.items():
-        work["encode", name] = lambda backend=backend: backend.encode_batch(clips)
-    for name, backend in backends.items():
-        work["decode", name] = lambda backend=backend: backend.decode_batch(codes)
-    results = {key: function() for key, function in work.items()}
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in work}
-    for direction in ("encode", "decode"):
-        for _ in range(repetitions):
-            for name in backends:
-                times[direction, name].append(_timed(work[direction, name]))
-    figures: dict[str, Any] = {
-        "audio_seconds": audio_seconds,
-        "clips": len(clips),
-        "repetitions": repetitions,
-        "environment": _environment(against),
-        "rows": [
-            {
-                "direction": direction,
-                "codec": name,
-                "seconds": values,
-                "median_seconds": statistics.median(values),
-                "times_real_time": audio_seconds / statistics.median(values),
-            }
-            for (direction, name), values in times.items()
-        ],
-    }
-    if against == "encodec":
-        figures["ratio"] = {
-            direction: statistics.median(times[direction, f"encodec:{codec}"])
-            / statistics.median(times[direction, codec])
-            for direction in ("encode", "decode")
-        }
-        figures["codes_equal"] = float(
-            np.mean(np.concatenate(codes) == np.concatenate(results["encode", f"encodec:{codec}"]))
+    if seconds <= 0 or repetitions < 1 or runs < 1:
+        raise InputError(
+            f"bench codec: {seconds} seconds x {repetitions}, {runs} runs; expected more than 0, at least 1 and 1"
         )
-    _print(figures)
-    if json is not None:
-        write_json(json, figures)
-    return figures
+    if against == "encodec" and codec.partition(":")[0] == "encodec":
+        raise InputError(f"bench codec: codec {codec!r} is the encodec package already; give another --codec")
+    tasks = [
+        Task(f"{codec} {direction}", measure_codec, (codec, direction, against == "encodec", seconds, repetitions))
+        for direction in DIRECTIONS
+    ]
+    found, environment = measure(tasks, runs)
+    protocol = {"codec": codec, "seconds": seconds, "repetitions": repetitions, "runs": runs, "against": against}
+    return report(Record("codec", protocol, environment, found), json)
+
+
+def measure_codec(
+    codec: str, direction: Literal["encode", "decode"], against_encodec: bool, seconds: float, repetitions: int
+) -> Found:
+    """Measures one direction in this process. Raises InputError as `load_codec` does."""
+    import jax
+
+    from ellav_jax.codec import load_codec
+
+    names = {"ours": codec} | ({"encodec": f"encodec:{codec}"} if against_encodec else {})
+    backends = {name: load_codec(one) for name, one in names.items()}
+    ours = backends["ours"]
+    clips = _speech(seconds, ours.sample_rate)
+    if direction == "decode":
+        rng = np.random.default_rng(0)
+        frames = [-(-len(clip) * ours.frame_rate // ours.sample_rate) for clip in clips]
+        clips = [rng.integers(0, ours.codebook_size, (count, ours.num_codebooks)) for count in frames]
+    audio_seconds = sum(map(len, clips)) / (ours.sample_rate if direction == "encode" else ours.frame_rate)
+
+    def call(name: str) -> Callable[[], list[np.ndarray]]:
+        backend = backends[name]
+        return lambda: getattr(backend, f"{direction}_batch")(clips)
+
+    work = {name: call(name) for name in backends}
+    begin = time.perf_counter()
+    results = {"ours": work["ours"]()}
+    first_seconds = time.perf_counter() - begin
+    peak = peak_bytes(jax.local_devices())
+    results |= {name: function() for name, function in work.items() if name != "ours"}  # not counted: caches
+    times = by_turns(work, repetitions)
+    notes, ratios, figures = {"clips": str(len(clips))}, {}, {}
+    if against_encodec:
+        import torch
+
+        pairs = zip(times["ours"], times["encodec"], strict=True)
+        ratios["speed over the encodec package's"] = [[theirs / ours for ours, theirs in pairs]]
+        notes["torch threads"] = str(torch.get_num_threads())
+        if direction == "encode":
+            figures["codes_equal"] = float(
+                np.mean(np.concatenate(results["ours"]) == np.concatenate(results["encodec"]))
+            )
+    point = Point(
+        settings={"codec": codec, "sha256": ours.sha256, "direction": direction, "seconds": seconds},
+        label={"direction": direction},
+        measures={
+            name: Measure([one], {"audio_seconds": audio_seconds}, name == "ours") for name, one in times.items()
+        },
+        ratios=ratios,
+        figures={"compile_seconds": first_seconds - median([times["ours"]]), "peak_bytes": peak, **figures},
+        notes=notes,
+    )
+    packages = ["jax", "jaxlib", "flax", "numpy"] + ["torch", "encodec"] * against_encodec
+    return point, environment(packages, jax.devices())
 
 
 def _speech(seconds: float, sample_rate: int) -> list[np.ndarray]:
     """Bundled clips, drawn evenly over the corpus, up to about so many seconds: lengths vary as in real data."""
+    from data_pipelines.corpora import open_corpus
+    from ellav_jax.resampling import resample
+
     utterances = open_corpus("bundled").utterances
     order = np.random.default_rng(0).permutation(len(utterances))
     clips: list[np.ndarray] = []
@@ -98,51 +118,3 @@ def _speech(seconds: float, sample_rate: int) -> list[np.ndarray]:
         if total >= seconds - 1 / sample_rate:
             break
     return clips
-
-
-def _timed(function: Callable[[], Sequence[np.ndarray]]) -> float:
-    begin = time.perf_counter()
-    function()  # returns NumPy arrays: nothing is left running on the device
-    return time.perf_counter() - begin
-
-
-def _environment(against: str) -> dict[str, Any]:
-    import jax
-
-    packages = ["jax", "jaxlib", "flax"] + (["torch", "encodec"] if against == "encodec" else [])
-    device = jax.devices()[0]
-    environment: dict[str, Any] = {
-        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
-        "machine": platform.machine(),
-        "versions": {package: metadata.version(package) for package in packages},
-    }
-    if against == "encodec":
-        import torch
-
-        environment["torch_threads"] = torch.get_num_threads()
-    return environment
-
-
-def _print(figures: dict[str, Any]) -> None:
-    table = Table("", "codec", "median s", "min … max s", "x real time")
-    for row in figures["rows"]:
-        low, high = min(row["seconds"]), max(row["seconds"])
-        spread = f"{low:.2f} … {high:.2f}"
-        table.add_row(
-            row["direction"], row["codec"], f"{row['median_seconds']:.2f}", spread, f"{row['times_real_time']:.1f}"
-        )
-    console = Console()
-    console.print(table)
-    environment = figures["environment"]
-    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    console.print(
-        f"{figures['audio_seconds']:.1f} s of bundled speech, {figures['clips']} clips, {figures['repetitions']} "
-        f"repetitions; {environment['device']}; {versions}",
-        soft_wrap=True,
-    )
-    if "ratio" in figures:
-        console.print(
-            f"against the encodec package: encoding {figures['ratio']['encode']:.2f} x, decoding "
-            f"{figures['ratio']['decode']:.2f} x as fast; {100 * figures['codes_equal']:.3f} % of the codes equal",
-            soft_wrap=True,
-        )

@@ -1,106 +1,111 @@
 """`ellav bench data`: how fast rows are planned and read, how full they are, and what memory that takes."""
 
-import multiprocessing
-import os
-import platform
-import re
-import resource
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from tyro.conf import arg
 
 from data_pipelines.packing import PackingPlan
 from data_pipelines.synthetic import sample_lengths, write_synthetic
 from ellav_jax.errors import InputError
-from ellav_jax.files import write_json
 from ellav_jax.hybrid_sequence import LayoutConfig
+from launch.bench_options import whole_numbers
+from launch.bench_process import Found, Task, measure, peak_resident_bytes
+from launch.bench_record import Measure, Point, Record, environment
+from launch.bench_table import report
 
 Kind = Literal["compact", "paper", "nar"]
 KINDS: tuple[Kind, ...] = ("compact", "paper", "nar")
 """The GAR's two layouts, and the NAR."""
-_SYNTHETIC_UTTERANCES = 2000
+PACKAGES = ("numpy", "grain", "array-record")
+SYNTHETIC_UTTERANCES = 2000
 
 
 def run(
     data: Path | None = None,
     utterances: int = 10_000_000,
-    row_length: int = 4096,
-    batch_rows: int = 8,
+    row_length: Annotated[str, arg(metavar="POSITIONS")] = "4096",
+    batch: Annotated[str, arg(metavar="ROWS")] = "8",
     batches: int = 500,
+    repetitions: int = 5,
+    runs: int = 1,
     json: Path | None = None,
-) -> dict[str, Any]:
-    """Plans rows of synthetic utterances, reads batches, prints two tables and returns (and writes to `json`) the figures.
+) -> Record:
+    """Plans rows of synthetic utterances, reads batches, prints two tables and returns (and writes to `json`) the record.
 
     utterances: how many to plan rows for, their lengths shaped as LibriSpeech's (data_pipelines/synthetic.py). data: data
-    set to read batches from; without one, 2,000 such utterances of random codes are written to a temporary folder. Each
-    line of the tables is measured in a process of its own, so that its peak of memory is its own. Raises InputError.
+    set to read batches from; without one, 2,000 such utterances of random codes are written to a temporary folder.
+    row_length, batch: positions of a row and rows of a batch, with commas between several. batches: read in as many parts
+    as there are repetitions, behind a tenth of them that is not counted. runs: fresh processes for each line of the tables,
+    so that its peak of memory is its own. Padding counts as positions. Raises InputError.
     """
-    for name, value in (("utterances", utterances), ("row_length", row_length), ("batch_rows", batch_rows)):
+    for name, value in (("utterances", utterances), ("repetitions", repetitions), ("runs", runs)):
         if value < 1:
             raise InputError(f"bench data: {name} is {value}; expected 1 or more")
-    if batches < 10:
-        raise InputError(f"bench data: {batches} batches; expected 10 or more, the first tenth of them to warm up")
-    plans = [_in_own_process(_plan, kind, utterances, row_length) for kind in KINDS]
-    _print_plans(plans, utterances, row_length)
+    if batches < 2 * repetitions + 10:
+        raise InputError(
+            f"bench data: {batches} batches; expected {2 * repetitions + 10} or more, the first tenth of them to warm up"
+        )
+    lengths = whole_numbers("row-length", row_length)
+    sizes = whole_numbers("batch", batch)
     with tempfile.TemporaryDirectory() as folder:
-        if data is None:
-            path = write_synthetic(Path(folder), _SYNTHETIC_UTTERANCES).path
-        else:
-            path = data
-        loader = [_in_own_process(_load, kind, path, row_length, batch_rows, batches) for kind in KINDS]
-    figures = {
-        "utterances": utterances,
-        "row_length": row_length,
-        "batch_rows": batch_rows,
+        path = write_synthetic(Path(folder), SYNTHETIC_UTTERANCES).path if data is None else data
+        tasks = [
+            Task(f"plan {kind} {length}", measure_plan, (kind, utterances, length, repetitions))
+            for length in lengths
+            for kind in KINDS
+        ] + [
+            Task(f"load {kind} {size} x {length}", measure_load, (kind, path, length, size, batches, repetitions))
+            for length in lengths
+            for size in sizes
+            for kind in KINDS
+        ]
+        found, environment = measure(tasks, runs)
+    protocol = {
+        "utterances": f"{utterances:,}",
         "batches": batches,
-        "data": None if data is None else str(data),
-        "environment": {
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "versions": {package: metadata.version(package) for package in ("numpy", "grain", "array-record")},
-        },
-        "plan": plans,
-        "loader": loader,
+        "repetitions": repetitions,
+        "runs": runs,
+        "data": f"{SYNTHETIC_UTTERANCES:,} synthetic utterances" if data is None else str(data),
     }
-    _print_loader(figures)
-    if json is not None:
-        write_json(json, figures)
-    return figures
+    return report(Record("data", protocol, environment, found), json)
 
 
-def _in_own_process(function: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-def _plan(kind: Kind, utterances: int, row_length: int) -> dict[str, Any]:
+def measure_plan(kind: Kind, utterances: int, row_length: int, repetitions: int) -> Found:
+    """Plans rows in this process, `repetitions` times, each with the first row of an epoch, which permutes all of it."""
     phones_N, frames_N = sample_lengths(utterances)
     lengths_N = phones_N + frames_N if kind == "nar" else LayoutConfig(order=kind).num_inputs(phones_N, frames_N)
     del phones_N, frames_N
-    begin = time.perf_counter()
-    plan = PackingPlan(lengths_N, row_length, seed=0)
-    planned = time.perf_counter()
-    plan.row(0)
-    return {
-        "kind": kind,
-        "rows": plan.rows_per_epoch,
-        "real_share": plan.fill,
-        "too_long": plan.too_long,
-        "plan_seconds": planned - begin,
-        "first_epoch_seconds": time.perf_counter() - planned,
-        "peak_mib": _peak_mib(),
-    }
+    seconds: dict[str, list[float]] = {"plan": [], "first epoch": []}
+    plan = None
+    for _ in range(repetitions):
+        del plan  # before the next one is made
+        begin = time.perf_counter()
+        plan = PackingPlan(lengths_N, row_length, seed=0)
+        planned = time.perf_counter()
+        plan.row(0)
+        seconds["first epoch"].append(time.perf_counter() - planned)
+        seconds["plan"].append(planned - begin)
+    label = {"plan": kind, "row_length": row_length}
+    point = Point(
+        settings=label | {"utterances": utterances},
+        label=label,
+        measures={name: Measure([times], {"utterances": float(utterances)}) for name, times in seconds.items()},
+        figures={
+            "rows": float(plan.rows_per_epoch),
+            "too_long": float(plan.too_long),
+            "real_share": plan.fill,
+            "peak_bytes": peak_resident_bytes(),
+        },
+    )
+    return point, environment(PACKAGES)
 
 
-def _load(kind: Kind, path: Path, row_length: int, batch_rows: int, batches: int) -> dict[str, Any]:
+def measure_load(kind: Kind, path: Path, row_length: int, batch_rows: int, batches: int, repetitions: int) -> Found:
+    """Reads batches in this process: a tenth of them to warm up, the others in `repetitions` equal parts."""
     # Planning has no need of these, nor of the memory that they bring.
     from data_pipelines.loader import Batches, DataConfig, gar_rows, nar_rows
     from data_pipelines.records import Dataset
@@ -114,73 +119,30 @@ def _load(kind: Kind, path: Path, row_length: int, batch_rows: int, batches: int
     else:
         rows = gar_rows(dataset, split, config, LayoutConfig(order=kind))
     source = Batches(rows)
-    real = 0
-    for step in range(batches):
-        batch = next(source)
-        if step < batches // 10:  # files are opened, buffers filled
-            warm_mib, wall, cores = _peak_mib(), time.perf_counter(), time.process_time()
-        else:
-            real += int(np.count_nonzero(batch["segment_ids"]))
-    wall, cores = time.perf_counter() - wall, time.process_time() - cores
+    for _ in range(batches // 10):  # files are opened, buffers filled
+        next(source)
+    part = (batches - batches // 10) // repetitions
+    warm_bytes, cores, real = peak_resident_bytes(), time.process_time(), 0
+    seconds: list[float] = []
+    for _ in range(repetitions):
+        begin = time.perf_counter()
+        for _ in range(part):
+            real += int(np.count_nonzero(next(source)["segment_ids"]))
+        seconds.append(time.perf_counter() - begin)
+    cores = time.process_time() - cores
     source.close()
-    positions = (batches - batches // 10) * batch_rows * row_length
-    return {
-        "kind": kind,
-        "positions_per_second": positions / wall,
-        "positions_per_core_second": positions / cores,
-        "cores_used": cores / wall,
-        "real_share": real / positions,
-        "peak_mib_after_a_tenth": warm_mib,
-        "peak_mib": _peak_mib(),
-    }
-
-
-def _peak_mib() -> float:
-    """The most memory that this process has held."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count what the process that started this one held
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if platform.system() == "Darwin" else 1 << 10)
-
-
-def _print_plans(plans: list[dict[str, Any]], utterances: int, row_length: int) -> None:
-    table = Table("plan", "rows", "% real", "too long", "plan s", "first epoch s", "peak MiB")
-    for one in plans:
-        table.add_row(
-            one["kind"],
-            f"{one['rows']:,}",
-            f"{100 * one['real_share']:.2f}",
-            f"{one['too_long']:,}",
-            f"{one['plan_seconds']:.2f}",
-            f"{one['first_epoch_seconds']:.2f}",
-            f"{one['peak_mib']:.0f}",
-        )
-    console = Console()
-    console.print(table)
-    console.print(f"{utterances:,} utterances of synthetic lengths, rows of {row_length} positions", soft_wrap=True)
-
-
-def _print_loader(figures: dict[str, Any]) -> None:
-    table = Table("loader", "M pos/s", "M pos/s/core", "cores", "% real", "MiB at 1/10", "MiB at end")
-    for one in figures["loader"]:
-        table.add_row(
-            one["kind"],
-            f"{one['positions_per_second'] / 1e6:.2f}",
-            f"{one['positions_per_core_second'] / 1e6:.2f}",
-            f"{one['cores_used']:.2f}",
-            f"{100 * one['real_share']:.2f}",
-            f"{one['peak_mib_after_a_tenth']:.0f}",
-            f"{one['peak_mib']:.0f}",
-        )
-    console = Console()
-    console.print(table)
-    environment = figures["environment"]
-    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    source = figures["data"] or f"{_SYNTHETIC_UTTERANCES:,} synthetic utterances"
-    console.print(
-        f"{source}, {figures['batches']:,} batches of {figures['batch_rows']} rows of {figures['row_length']} positions; "
-        f"{environment['cores']} cores ({environment['machine']}); {versions}. Padding counts as positions; MiB: the most "
-        "memory held, after a tenth of the batches and at the end.",
-        soft_wrap=True,
+    positions = float(part * batch_rows * row_length)
+    label = {"load": kind, "row_length": row_length, "batch": batch_rows}
+    point = Point(
+        settings=label,
+        label=label,
+        measures={"batches": Measure([seconds], {"positions": positions})},
+        figures={
+            "positions_per_core_second": repetitions * positions / cores,
+            "cores_used": cores / sum(seconds),
+            "real_share": real / (repetitions * positions),
+            "peak_bytes_warm": warm_bytes,
+            "peak_bytes": peak_resident_bytes(),
+        },
     )
+    return point, environment(PACKAGES)

@@ -10,6 +10,7 @@ import torch
 
 from ellav_jax.export import torch_modules as twin
 from ellav_jax.export.convert import to_torch, torch_config
+from ellav_jax.export.hugging_face import llama_config, llama_state
 from ellav_jax.models.transformer import TransformerConfig
 from ellav_jax.vocabulary import FIRST_PHONE, NUM_CODES
 
@@ -35,7 +36,7 @@ def opponents(
     makers = {"twin": lambda: _twin(config, params, num_phones, prefix, schedule, slots)}
     is_llama = (config.norm, config.feed_forward, config.position) == ("rmsnorm", "swiglu", "rotary")
     if is_llama and find_spec("transformers"):
-        makers["Llama"] = lambda: _llama(config, num_phones, prefix, schedule, slots)
+        makers["Llama"] = lambda: _llama(config, params, num_phones, prefix, schedule, slots)
     cores = len(os.sched_getaffinity(0))
     return {
         f"{name}, {threads} thread{'s' * (threads > 1)}": _with_threads(make(), threads)
@@ -73,23 +74,22 @@ def _twin(
 
 
 def _llama(
-    config: TransformerConfig, num_phones: int, prefix: torch.Tensor, schedule: torch.Tensor, slots: int
+    config: TransformerConfig,
+    params: dict[str, Any],
+    num_phones: int,
+    prefix: torch.Tensor,
+    schedule: torch.Tensor,
+    slots: int,
 ) -> Decode:
     from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 
-    # Weights of its own: what they are changes no time.
-    llama = LlamaConfig(
-        vocab_size=FIRST_PHONE + num_phones,
-        hidden_size=config.width,
-        intermediate_size=config.ff_width,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads,
-        max_position_embeddings=slots,
-        tie_word_embeddings=False,
-    )
+    llama = LlamaConfig(**llama_config(config, FIRST_PHONE + num_phones) | {"max_position_embeddings": slots})
     model = LlamaForCausalLM(llama).eval()
     # The twin's head, and ours: 1,026 outputs.
     model.lm_head = torch.nn.Linear(config.width, twin.NUM_OUTPUTS, bias=False)
+    state = llama_state(params)
+    state["lm_head.weight"] = state["lm_head.weight"][: twin.NUM_OUTPUTS]
+    model.load_state_dict({name: torch.tensor(array) for name, array in state.items()})
 
     def decode() -> np.ndarray:
         cache = StaticCache(config=llama, max_cache_len=slots)

@@ -2,8 +2,7 @@
 
 import dataclasses
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -17,6 +16,7 @@ from ellav_jax.export import torch_modules as twin
 from ellav_jax.export.convert import to_torch, torch_config
 from ellav_jax.training.optimizer import OptimizerConfig
 from ellav_jax.training.run import HostBatch, TrainConfig
+from launch.bench_timing import timed
 
 OPTIMIZERS: dict[str, dict[str, bool]] = {"fused": {"fused": True}, "foreach": {"foreach": True}}
 """PyTorch's two fast implementations of AdamW."""
@@ -141,10 +141,3 @@ def _padded(group: list[dict[str, np.ndarray]], kind: str) -> dict[str, np.ndarr
             row[name][: len(array)] = array
         row["segment_ids"][: len(arrays["positions"])] = 1
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-def timed(function: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin

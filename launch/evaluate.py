@@ -18,19 +18,21 @@ from ellav_jax.errors import InputError
 from ellav_jax.evaluation.metric import Metric
 from ellav_jax.evaluation.protocols import MAX_SECONDS, MIN_SECONDS, PROMPT_SECONDS, ProtocolName
 from ellav_jax.evaluation.stability import LONGEST_SECONDS, infinite_frames
-from ellav_jax.files import read_json, write_json
+from ellav_jax.files import read_json, take_lock, write_json
 from ellav_jax.frontend.durations import FRAME_RATE
+from ellav_jax.sharding import MeshConfig
 from ellav_jax.synthesis.limits import PhoneLimits
 from ellav_jax.synthesis.prompt_cache import PromptCache, default_cache_folder
 from ellav_jax.synthesis.sampling import SamplingConfig
 from ellav_jax.synthesis.synthesizer import Synthesizer
 from ellav_jax.training.compilation_cache import use_compilation_cache
 from launch.assemble import codec_of, say
+from launch.cpu_devices import use_cores
 from launch.evaluate_metrics import INSTALLED, choose_metrics
 from launch.evaluate_report import Evaluation, write_report
 from launch.evaluate_rows import Row, System, speak, speak_uncapped, write_prompts, write_recordings
 from launch.evaluate_targets import Work, data_set_work, sentence_work
-from launch.synthesize import load_synthesizer
+from launch.synthesize import load_synthesizer, mesh_of_rows
 
 FORMAT = "ellav-jax evaluation"
 SWEPT = ("top_p", "temperature")
@@ -84,7 +86,7 @@ class EvaluateArguments:
     players: int = 12
     """Utterances, worst first, that the report lets one hear and see."""
     batch_size: int = 8
-    """Sentences that are spoken at a time."""
+    """Sentences that are spoken at a time, their rows spread over as many of the devices as divide it."""
     codec: Annotated[str | None, arg(metavar="SPEC")] = None
     """The codec, as for `ellav prepare`; by default the one that the models' data was made with."""
     dictionary: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -99,6 +101,7 @@ def main(arguments: Sequence[str]) -> None:
     """Runs `ellav evaluate`."""
     chosen = tyro.cli(EvaluateArguments, args=arguments, prog="ellav evaluate")
     _check(chosen)
+    use_cores(MeshConfig(), chosen.batch_size)
     systems = make_systems(chosen)
     cards = _read_cards(systems)
     frontend = cards[0].frontend
@@ -114,8 +117,11 @@ def main(arguments: Sequence[str]) -> None:
     work = _work(chosen, dataset, synthesizer)
     say(f"{len(work.targets)} utterances, {len(work.skipped)} left out; {len(systems)} systems")
     claim(chosen.out, _identity(chosen, systems, work))
-    rows = _make_rows(chosen, systems, work, synthesizer)
-    write_report(_evaluation(chosen, systems, work, rows, metrics, left_out, synthesizer))
+    with take_lock(
+        chosen.out / ".lock", f"{chosen.out}: another `ellav evaluate` is at work in it; wait for it or stop it"
+    ):
+        rows = _make_rows(chosen, systems, work, synthesizer)
+        write_report(_evaluation(chosen, systems, work, rows, metrics, left_out, synthesizer))
 
 
 def _check(chosen: EvaluateArguments) -> None:
@@ -202,7 +208,8 @@ def _open_data(chosen: EvaluateArguments, card: TrainedCard) -> Dataset:
 
 
 def _load(system: System, chosen: EvaluateArguments) -> Synthesizer:
-    return load_synthesizer(system.gar, system.nar, chosen.codec, _limits(chosen), chosen.dictionary)
+    mesh = mesh_of_rows(chosen.batch_size)
+    return load_synthesizer(system.gar, system.nar, chosen.codec, _limits(chosen), chosen.dictionary, mesh)
 
 
 def _limits(chosen: EvaluateArguments) -> PhoneLimits:

@@ -109,7 +109,7 @@ def speak(work: Work, row: Row, synthesizer: Synthesizer, limits: PhoneLimits, l
     requests = [SpeechRequest(one.prompt, one.phones, seed=seed_of(row.system.sampling, one.id)) for one in pending]
     with ComputingClock() as clock, Progress(f"speaking, {row.label}", "utterance") as progress:
         # As many rows whatever is left to do: rounding depends on their number, and a resumed run is to say the same.
-        spoken = synthesizer.speak_batch(requests, row.system.sampling, min(batch_size, len(work.targets)))
+        spoken = synthesizer.speak_batch(requests, row.system.sampling, _batch_rows(batch_size, work, synthesizer))
         for target in pending:
             clock.start()
             speech = next(spoken)
@@ -181,7 +181,8 @@ def speak_uncapped(
                 [stretches[place] for place in places],
                 shapes[places[0]],
                 sampling,
-                min(batch_size, len(work.targets)),
+                _batch_rows(batch_size, work, synthesizer),
+                synthesizer.engine.placement,
             )
             for place, first in zip(places, firsts, strict=True):
                 entry = {"index": pending[place], "id": work.targets[pending[place]].id}
@@ -193,6 +194,12 @@ def uncapped_results(row: Row) -> list[dict[str, Any]]:
     """INF without caps of each utterance, in their order."""
     entries = sorted(JsonLines(row.folder / UNCAPPED).entries, key=lambda entry: entry["index"])
     return [{"infinite_uncapped": entry["infinite_uncapped"], "frames_uncapped": entry["frames"]} for entry in entries]
+
+
+def _batch_rows(batch_size: int, work: Work, synthesizer: Synthesizer) -> int:
+    """Rows of a batch: no more than there are targets, rounded up to what the devices divide."""
+    devices = synthesizer.engine.placement.multiple
+    return min(batch_size, -(-len(work.targets) // devices) * devices)
 
 
 def seed_of(sampling: SamplingConfig, utterance_id: str) -> int:

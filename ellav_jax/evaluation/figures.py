@@ -49,6 +49,8 @@ STYLE = {
     "lines.linewidth": 1.6,
     "legend.frameon": False,
 }
+LIGHT = {"currentColor": "#1d1f22", "var(--faint)": "#a3a7ad", "var(--first)": "#2b6cb0", "var(--second)": "#c05f12"}
+"""The page's palette in the light, for a figure that stands alone."""
 FFT, HOP, WINDOW = 1024, 0.005, 0.020
 """Of the spectrograms: points, step (s) and Hann window (s): short enough that stops and voicing show."""
 RANGE_DB, TOP_HZ = 80.0, 8000.0
@@ -202,3 +204,17 @@ def as_svg(draw: Callable[["Figure"], None], size: tuple[float, float], alt: str
     for stand_in, colour in PAGE_COLOURS.items():
         body = body.replace(stand_in, colour)
     return f'<svg role="img" aria-label="{html.escape(alt)}" viewBox="{root[1]}">\n{body}'
+
+
+def standalone_svg(svg: str) -> str:
+    """A figure of `as_svg` as a file of its own, in the light palette on white."""
+    for name, colour in LIGHT.items():
+        svg = svg.replace(name, colour)
+    left, top, width, height = re.search(r'viewBox="([^"]*)"', svg)[1].split()
+    ground = f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="#ffffff"/>'
+    size = f'width="{float(width) * 4 / 3:.0f}" height="{float(height) * 4 / 3:.0f}"'  # matplotlib counts in points
+    head, rest = svg.split(">", 1)
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return (
+        f"{head.replace('<svg', f'<svg {spaces} {size} font-family={chr(34)}sans-serif{chr(34)}', 1)}>{ground}{rest}\n"
+    )

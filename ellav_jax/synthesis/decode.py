@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ellav_jax.models.definition import ModelDefinition, Params
 from ellav_jax.models.gar import Gar
 from ellav_jax.models.nar import NUM_LAYERS, Nar, NarInputs
+from ellav_jax.sharding import rows_apart
 from ellav_jax.synthesis.sampling import MAX_WINDOW, SamplingSettings, sample
 from ellav_jax.vocabulary import EOP, EOS, NUM_CODES, NUM_OUTPUTS
 
@@ -44,13 +45,14 @@ class GarRequest:
 @dataclasses.dataclass(frozen=True)
 class GarResult:
     """codes_BxF: int32 layer-1 codes; num_frames_B of them count. durations_BxN: frames of each phone in the sequence,
-    those that the prefix held included. finished_B: false where max_frames came before the end. calls: model calls."""
+    those that the prefix held included. finished_B: false where max_frames came before the end. calls_B: model calls that
+    the row's device made for its rows."""
 
     codes_BxF: jax.Array
     num_frames_B: jax.Array
     durations_BxN: jax.Array
     finished_B: jax.Array
-    calls: jax.Array
+    calls_B: jax.Array
 
 
 @functools.partial(jax.jit, static_argnames=("definition", "eop_input", "max_frames"))
@@ -61,8 +63,16 @@ def decode_gar(
 
     After a phone only codes are allowed until its floor is reached; then EOP, or EOS for the last phone, too; at its cap
     nothing but that. On EOP the next phone is fed, not predicted. VALL-E's AR is the case of one "phone" that is not fed.
-    `eop_input`: the paper's layout, where EOP takes a position (and a model call) of its own.
+    `eop_input`: the paper's layout, where EOP takes a position (and a model call) of its own. On a mesh each device is done
+    when its own rows are.
     """
+    decode = functools.partial(_decode, definition, eop_input=eop_input, max_frames=max_frames)
+    return rows_apart(decode, params, request)
+
+
+def _decode(
+    definition: ModelDefinition, params: Params, request: GarRequest, *, eop_input: bool, max_frames: int
+) -> GarResult:
     model: Gar = definition.merge(params)
     layers = model.transformer.layers()
     batch, prefix_length = request.prefix_BxS.shape
@@ -133,9 +143,8 @@ def decode_gar(
             "calls": jnp.zeros((), jnp.int32),
         },
     )
-    return GarResult(
-        state["codes_BxF"], state["num_frames_B"], state["durations_BxN"], state["finished_B"], state["calls"]
-    )
+    calls_B = jnp.broadcast_to(state["calls"], batch)
+    return GarResult(state["codes_BxF"], state["num_frames_B"], state["durations_BxN"], state["finished_B"], calls_B)
 
 
 @functools.partial(jax.jit, static_argnames="definition")

@@ -140,7 +140,7 @@ def decode_stretches(
             result.codes_BxF[at, : result.num_frames_B[at]],
             result.durations_BxN[at, : len(row.fed)],
             bool(result.finished_B[at]),
-            int(result.calls),
+            int(result.calls_B[at]),
         )
         for at, (stretch, row) in enumerate(zip(stretches, rows, strict=True))
     ]

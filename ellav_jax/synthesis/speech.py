@@ -13,8 +13,8 @@ from ellav_jax.frontend.word_spans import WordSpan
 class Speech:
     """What was spoken: waveform float32 [S] at the codec's rate, codes [T, 8], phone names and their frames (summing to T).
 
-    calls: GAR calls, of the whole batch. finished: whether the GAR ended by itself, before the limit on frames.
-    words: which phones are which word's, where the request said so.
+    calls: GAR calls, for all rows of the batch on its device. finished: whether the GAR ended by itself, before the limit on
+    frames. words: which phones are which word's, where the request said so.
     """
 
     waveform_S: np.ndarray

@@ -1,34 +1,43 @@
 """The codec's benchmark on a few seconds of speech."""
 
+import numpy as np
 import pytest
 
 from ellav_jax.errors import InputError
-from ellav_jax.files import read_json
-from launch.bench_codec import run
+from launch import cli
+from launch.bench_codec import measure_codec, run
+from launch.bench_record import read_record
 
 
-def test_figures_of_both_codecs_are_printed_and_written(tmp_path, capsys):
-    figures = run(against="encodec", seconds=2, repetitions=2, json=tmp_path / "codec.json")
-    assert read_json(tmp_path / "codec.json", "benchmark") == figures
-    assert figures["audio_seconds"] == pytest.approx(2, abs=1e-3)
-    assert [(row["direction"], row["codec"]) for row in figures["rows"]] == [
-        ("encode", "bundled"),
-        ("encode", "encodec:bundled"),
-        ("decode", "bundled"),
-        ("decode", "encodec:bundled"),
-    ]
-    for row in figures["rows"]:
-        assert len(row["seconds"]) == 2
-        assert row["times_real_time"] == pytest.approx(figures["audio_seconds"] / row["median_seconds"])
-    encode = [row["median_seconds"] for row in figures["rows"][:2]]
-    assert figures["ratio"]["encode"] == pytest.approx(encode[1] / encode[0])
-    assert figures["codes_equal"] >= 0.999
-    out = capsys.readouterr().out
-    assert "x real time" in out
-    assert "of the codes equal" in out
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+def test_both_codecs_are_timed_on_the_same_clips(direction):
+    point, found = measure_codec("bundled", direction, True, seconds=2, repetitions=2)
+    assert point.settings["direction"] == direction and point.settings["sha256"]
+    ours, theirs = point.measures["ours"], point.measures["encodec"]
+    assert ours.ours and not theirs.ours
+    assert ours.work == theirs.work
+    # Frames are whole.
+    assert ours.work["audio_seconds"] == pytest.approx(2, abs=1e-3 if direction == "encode" else 2 / 75)
+    [ratios] = point.ratios["speed over the encodec package's"]
+    np.testing.assert_allclose(ratios, np.divide(theirs.seconds[0], ours.seconds[0]))
+    assert {"jax", "torch", "encodec"} <= set(found["versions"])
+    assert point.figures["peak_bytes"] > 50e6
+    if direction == "encode":
+        assert point.figures["codes_equal"] >= 0.999
 
 
-@pytest.mark.parametrize("options", [{"seconds": 0}, {"repetitions": 0}, {"codec": "encodec:bundled"}])
+@pytest.mark.slow
+def test_the_command_measures_encoding_and_decoding(tmp_path, capsys):
+    options = ["--seconds", "2", "--repetitions", "2", "--json", str(tmp_path / "codec.json")]
+    assert cli.main(["bench", "codec", *options]) == 0
+    points = read_record(tmp_path / "codec.json").points
+    assert [point.label for point in points] == [{"direction": "encode"}, {"direction": "decode"}]
+    assert "audio-s/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options", [{"seconds": 0}, {"repetitions": 0}, {"runs": 0}, {"codec": "encodec:bundled", "against": "encodec"}]
+)
 def test_senseless_options_are_refused(options):
     with pytest.raises(InputError, match="bench codec"):
-        run(against="encodec", **options)
+        run(**options)

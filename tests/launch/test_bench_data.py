@@ -1,4 +1,4 @@
-"""The benchmark of the data path on little data; what it finds at full size is in docs/results.md."""
+"""The benchmark of the data path on little data; what it finds at full size is in docs/data_at_scale.md."""
 
 import numpy as np
 import pytest
@@ -6,53 +6,64 @@ import pytest
 from data_pipelines.packing import PackingPlan
 from data_pipelines.synthetic import sample_lengths, write_synthetic
 from ellav_jax.errors import InputError
-from ellav_jax.files import read_json
 from ellav_jax.hybrid_sequence import LayoutConfig
 from launch import bench_data, cli
+from launch.bench_data import measure_load, measure_plan
+from launch.bench_record import read_record
 
 
-def test_figures_of_plan_and_loader_are_printed_and_written(tmp_path, capsys):
-    options = ["--utterances", "20000", "--row-length", "2048", "--batch-rows", "2", "--batches", "20"]
-    assert cli.main(["bench", "data", *options, "--json", str(tmp_path / "data.json")]) == 0
+def test_plan_and_loader_are_measured_in_processes_of_their_own(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench_data, "KINDS", ("compact",))
+    options = ["--utterances", "20000", "--row-length", "2048", "--batch", "2", "--batches", "20"]
+    assert cli.main(["bench", "data", *options, "--repetitions", "3", "--json", str(tmp_path / "data.json")]) == 0
     out = capsys.readouterr().out
-    assert "20,000 utterances of synthetic lengths, rows of 2048 positions" in out
-    assert "2,000 synthetic utterances, 20 batches of 2 rows of 2048 positions" in out
-    figures = read_json(tmp_path / "data.json", "benchmark")
-    assert [one["kind"] for one in figures["plan"]] == [one["kind"] for one in figures["loader"]]
-    phones_N, frames_N = sample_lengths(20000)
-    for one, lengths_N in zip(
-        figures["plan"],
-        (
-            LayoutConfig().num_inputs(phones_N, frames_N),
-            LayoutConfig(order="paper").num_inputs(phones_N, frames_N),
-            phones_N + frames_N,
-        ),
-        strict=True,
-    ):
-        plan = PackingPlan(lengths_N, 2048, seed=0)
-        assert (one["rows"], one["too_long"]) == (plan.rows_per_epoch, plan.too_long)
-        assert one["real_share"] == plan.fill
-        assert one["peak_mib"] > 10
-    for one in figures["loader"]:
-        assert 0.5 < one["real_share"] <= 1
-        assert one["peak_mib"] >= one["peak_mib_after_a_tenth"] > 10
-        ratio = one["positions_per_second"] / one["positions_per_core_second"]
-        assert ratio == pytest.approx(one["cores_used"])
+    assert "utterances 20,000, batches 20" in out and "2,000 synthetic utterances" in out
+    plan, load = read_record(tmp_path / "data.json").points
+    assert plan.label == {"plan": "compact", "row_length": 2048}
+    assert load.label == {"load": "compact", "row_length": 2048, "batch": 2}
+    assert [len(one.seconds[0]) for one in plan.measures.values()] == [3, 3]
+    # A tenth warms up; the others are read in three parts.
+    assert len(load.measures["batches"].seconds[0]) == 3
+    assert load.measures["batches"].work == {"positions": 6 * 2 * 2048}
+    assert plan.figures["peak_bytes"] < load.figures["peak_bytes"]  # planning does not bring jax
+    assert 0 <= plan.figures["others_share"] <= 1
 
 
-def test_a_data_set_of_ones_own_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_data, "KINDS", ("nar",))
+@pytest.mark.parametrize("kind", ["compact", "paper", "nar"])
+def test_the_plan_that_is_timed_is_that_of_the_lengths(kind):
+    point, _ = measure_plan(kind, 5000, 2048, 2)
+    phones_N, frames_N = sample_lengths(5000)
+    lengths_N = phones_N + frames_N if kind == "nar" else LayoutConfig(order=kind).num_inputs(phones_N, frames_N)
+    plan = PackingPlan(lengths_N, 2048, seed=0)
+    found = [point.figures[name] for name in ("rows", "too_long", "real_share")]
+    assert found == [plan.rows_per_epoch, plan.too_long, plan.fill]
+
+
+def test_a_data_set_of_ones_own_is_read(tmp_path):
     path = write_synthetic(tmp_path / "data", 20, shards=2).path
-    figures = bench_data.run(path, utterances=100, row_length=4096, batch_rows=1, batches=10)
-    assert figures["data"] == str(path)
+    point, _ = measure_load("nar", path, 4096, 1, 20, 2)
+    assert 0.5 < point.figures["real_share"] <= 1
+    assert point.figures["peak_bytes"] >= point.figures["peak_bytes_warm"] > 10 << 20
+    rate = 18 * 4096 / sum(point.measures["batches"].seconds[0])
+    assert rate / point.figures["positions_per_core_second"] == pytest.approx(point.figures["cores_used"])
     with pytest.raises(InputError, match="no utterance fits a row of 10 positions"):
-        bench_data.run(path, utterances=100, row_length=10, batch_rows=1, batches=10)
+        measure_load("nar", path, 10, 1, 20, 2)
 
 
-@pytest.mark.parametrize("option", ["utterances", "row_length", "batch_rows", "batches"])
-def test_senseless_options_are_refused(option):
-    with pytest.raises(InputError, match=r"bench data: .* expected 1"):
-        bench_data.run(**{option: 0})
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"utterances": 0}, "bench data: utterances is 0; expected 1"),
+        ({"repetitions": 0}, "bench data: repetitions is 0; expected 1"),
+        ({"runs": 0}, "bench data: runs is 0; expected 1"),
+        ({"batches": 19}, "bench data: 19 batches; expected 20 or more"),
+        ({"row_length": "0"}, "--row-length 0: expected"),
+        ({"batch": "2,,4"}, "--batch 2,,4: expected"),
+    ],
+)
+def test_senseless_options_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        bench_data.run(**options)
 
 
 def test_synthetic_speech_is_shaped_as_it_says():
@@ -69,5 +80,6 @@ def test_synthetic_speech_is_shaped_as_it_says():
 @pytest.mark.slow
 def test_memory_stays_flat_over_many_batches():
     """A thousand batches hold at least 0.6 GB; the most memory held may not grow by a twentieth of that."""
-    for one in bench_data.run(utterances=1000, batches=1100)["loader"]:
-        assert one["peak_mib"] - one["peak_mib_after_a_tenth"] < 30
+    for point in bench_data.run(utterances=1000, batches=1100).points:
+        if "load" in point.label:
+            assert point.figures["peak_bytes"] - point.figures["peak_bytes_warm"] < 30 << 20

@@ -1,46 +1,62 @@
 """`ellav bench decode` on a small GAR, beside PyTorch."""
 
-import json
-
 import numpy as np
 import pytest
 
+from configs.experiment import find_experiment
 from ellav_jax.errors import InputError
 from launch import cli
 from launch.bench_decode import run
+from launch.bench_decoding import DecodeRequest, measure_decoding
+from launch.bench_points import ModelOptions
+from launch.bench_record import read_record
 
-pytest.importorskip("torch")
+
+def test_ours_and_the_opponents_say_the_same_and_are_timed(experiments):
+    pytest.importorskip("torch")
+    name = f"{experiments}:gar"
+    point, found = measure_decoding(DecodeRequest(name, find_experiment(name), {"batch": 2}, 2, 0.25, 2, True))
+    assert {"ours", "twin, 1 thread", "Llama, 1 thread"} <= set(point.measures)
+    assert {"jax", "torch"} <= set(found["versions"])
+    for measure in point.measures.values():
+        assert len(measure.seconds[0]) == 2 and min(measure.seconds[0]) > 0
+    ours = point.measures["ours"]
+    assert ours.ours and not point.measures["twin, 1 thread"].ours
+    # 3 phones: each has its frames and a call that ends it.
+    frames = round(ours.work["row_audio_seconds"] * 75)
+    assert ours.work["calls"] == frames + 3
+    assert ours.work["audio_seconds"] == 2 * ours.work["row_audio_seconds"]
+    assert point.figures["codes_equal"] == 1
+    fastest = point.measures[point.notes["PyTorch's fastest"]]
+    [ratios] = point.ratios["audio-s/s over PyTorch's fastest"]
+    np.testing.assert_allclose(ratios, np.divide(fastest.seconds[0], ours.seconds[0]))
 
 
-def test_ours_and_the_opponents_say_the_same_and_are_timed(experiments, tmp_path, capsys):
+@pytest.mark.slow
+def test_the_command_measures_every_batch_and_layout(experiments, tmp_path, capsys):
     file = tmp_path / "figures.json"
-    arguments = ["bench", "decode", "--experiment", f"{experiments}:gar", "--batch", "1", "2", "--seconds", "0.5"]
-    assert cli.main([*arguments, "--repetitions", "2", "--against", "torch", "--json", str(file)]) == 0
-    figures = json.loads(file.read_text())
-    assert [row["batch"] for row in figures["rows"]] == [1, 2]
-    for row in figures["rows"]:
-        names = set(row["seconds"])
-        assert {"ours", "twin, 1 thread", "Llama, 1 thread"} <= names
-        assert all(len(times) == 2 and min(times) > 0 for times in row["seconds"].values())
-        # 6 phones: each has its frames and a call that ends it.
-        frames = round(row["audio_seconds"] * 75 / row["batch"])
-        assert row["calls"] == frames + 6
-        assert row["codes_equal"] == 1
-        assert row["fastest"] in names - {"ours"}
-        ours = np.median(row["seconds"]["ours"])
-        assert row["audio_seconds_per_second"]["ours"] == pytest.approx(row["audio_seconds"] / ours)
-    printed = capsys.readouterr().out
-    assert "Llama" in printed and "audio-s/s of PyTorch's fastest" in printed
+    options = ["--batch", "1,2", "--layout", "compact,paper,valle", "--seconds", "0.5", "--repetitions", "2"]
+    assert cli.main(["bench", "decode", "--experiment", f"{experiments}:gar", *options, "--json", str(file)]) == 0
+    points = read_record(file).points
+    assert [tuple(point.label.values()) for point in points] == [
+        (layout, batch) for layout in ("compact", "paper", "valle") for batch in (1, 2)
+    ]
+    calls = [point.measures["ours"].work["calls"] for point in points]
+    # The paper's layout feeds EOP and then the phone; VALL-E's has neither.
+    assert calls[2] == calls[0] + 5 and calls[4] == calls[0] - 5
+    assert "ms/call" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"experiment": "prompts_small.nar"}, "prompts_small.nar is no GAR"),
-        ({"batch": ()}, "expected above 0 of each"),
+        ({"options": ModelOptions(kind="nar")}, "prompts_small.nar is no GAR"),
+        ({"batch": ""}, "--batch : expected whole numbers"),
+        ({"batch": "0"}, "--batch 0: expected whole numbers"),
         ({"seconds": 0.0}, "expected above 0 of each"),
         ({"repetitions": 0}, "expected above 0 of each"),
-        ({"experiment": "prompts_small.valle", "against": "torch"}, "compares the compact layout"),
+        ({"options": ModelOptions(kind="valle"), "against": "torch"}, "compares the compact layout"),
+        ({"options": ModelOptions(preset="paper"), "against": "torch"}, "librispeech.gar has compact with 3"),
     ],
 )
 def test_what_cannot_be_measured_is_told(options, message):

@@ -80,3 +80,13 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"pip install 'ellav-jax\[report\]'"):
         figures.require_matplotlib()
+
+
+def test_a_figure_stands_alone_as_a_file_with_its_colours_and_size():
+    drawn = figures.as_svg(lambda figure: figure.subplots().plot([1, 3], color=figures.FIRST), (4, 2), "a line")
+    alone = figures.standalone_svg(drawn)
+    root = ET.fromstring(alone)
+    assert (root.get("width"), root.get("height")) == ("384", "192")  # 4 by 2 inches of 96 pixels
+    assert root.get("aria-label") == "a line"
+    assert "#2b6cb0" in alone
+    assert "var(" not in alone and "currentColor" not in alone
