@@ -3,7 +3,7 @@
     ellav prepare bundled DATA
     ellav train prompts_small.gar --data DATA --workdir W
 
-Time and held-out figures: README, "Figures".
+Time and held-out figures: README, "Figures"; the baseline and the ablations beside each other: docs/paper_in_small.md.
 """
 
 import dataclasses
@@ -38,7 +38,27 @@ def gar() -> Experiment:
 
 def valle() -> Experiment:
     """VALL-E's AR: the same transformer without interleaving."""
-    return dataclasses.replace(gar(), layout=LayoutConfig(order="valle"))
+    return _with(order="valle")
+
+
+def paper_layout() -> Experiment:
+    """The sequence as the paper writes it, EOP fed as a position of its own."""
+    return _with(order="paper")
+
+
+def no_global_advance() -> Experiment:
+    """Ablation: no phones ahead of BOS."""
+    return _with(global_advance=False)
+
+
+def local_advance_3() -> Experiment:
+    """Sweep: EOP and the next phone 3 frames ahead, 40 ms. A NAR for it: prompts_small.nar --layout.local-advance 3."""
+    return _with(local_advance=3)
+
+
+def local_advance_6() -> Experiment:
+    """Sweep: 6 frames ahead, 80 ms, about a phone."""
+    return _with(local_advance=6)
 
 
 def nar() -> Experiment:
@@ -46,3 +66,7 @@ def nar() -> Experiment:
     transformer = dataclasses.replace(TRANSFORMER, dropout=0.05)
     train = dataclasses.replace(TRAIN, steps=320)
     return Experiment(LayoutConfig(), NarConfig(transformer, codebook_init=True), DATA, train)
+
+
+def _with(**layout: object) -> Experiment:
+    return dataclasses.replace(gar(), layout=LayoutConfig(**layout))

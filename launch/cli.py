@@ -45,8 +45,11 @@ COMMANDS = {
     "import": Command("an exported model, fine-tuned in PyTorch say → a checkpoint", "launch.import_model:main"),
     "train-codec": Command("recordings → weights of an EnCodec", "launch.train_codec:main", continues=True),
     "demo": Command("all of it on the bundled speech → a page to hear and see", "launch.demo:main", continues=True),
+    "paper-in-small": Command(
+        "ELLA-V, VALL-E's AR and ablations on the bundled speech → tables", "launch.paper_in_small:main", continues=True
+    ),
     "bench": Command(
-        "throughput of codec, data, training or decoding: ellav bench codec|data|train|decode", "launch.bench:main"
+        "throughput, compared and scaled: ellav bench train|decode|codec|data|compare|scaling", "launch.bench:main"
     ),
 }
 
