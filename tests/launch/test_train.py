@@ -159,8 +159,11 @@ def test_folders_that_are_something_else_are_refused(experiments, prepared_bundl
     "name, message",
     [
         ("nothing_like_it.gar", "no configs/nothing_like_it.py; there are: libriheavy_1b"),
-        ("prompts_small", "it has: gar, valle, nar"),
-        ("prompts_small.gra", "has no function 'gra'; it has: gar, valle, nar"),
+        ("prompts_small", "it has: gar, valle, paper_layout, no_global_advance, local_advance_3"),
+        (
+            "prompts_small.gra",
+            "has no function 'gra'; it has: gar, valle, paper_layout, no_global_advance, local_advance_3",
+        ),
         ("prompts_small.Experiment", "has no function 'Experiment'"),
         ("trained.load_trained", "no configs/trained.py"),
         ("{file}:gra", "has no function 'gra'; it has: gar, nar, nothing"),
