@@ -13,7 +13,7 @@ from launch.bench_record import Point, Record, read_record
 from launch.bench_scaling_figure import FIGURE, Estimated, Line, Measured, draw_scaling
 from launch.bench_statistics import Interval, median_interval
 from launch.bench_table import UNKNOWN
-from launch.marked_document import around, write_between
+from launch.marked_document import around, markdown_table, write_between
 
 
 def run(
@@ -31,9 +31,9 @@ def run(
     """
     lines = [line_of(path, read_record(path)) for path in records]
     estimates = [one for path in plan for one in estimates_of(path)]
-    tables = [_markdown(_MEASURED, [_measured_cells(line, one) for line in lines for one in line.points])]
+    tables = [markdown_table(_MEASURED, [_measured_cells(line, one) for line in lines for one in line.points])]
     if estimates:
-        tables.append(_markdown(_ESTIMATED, [_estimated_cells(one) for one in estimates]))
+        tables.append(markdown_table(_ESTIMATED, [_estimated_cells(one) for one in estimates]))
     if document is None:
         print("\n\n".join(tables))
     else:
@@ -151,7 +151,3 @@ def _estimated_cells(one: Estimated) -> list[str]:
         f"{1e3 * one.seconds:.1f}",
         *(UNKNOWN if share is None else f"{share:.1%}" for share in shares),
     ]
-
-
-def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [titles, ["---"] * len(titles), *rows])

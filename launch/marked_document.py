@@ -25,3 +25,8 @@ def around(path: Path) -> tuple[str, str]:
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise InputError(f"{path}: expected one line {BEGIN} and, below it, one line {END}; the tables go between them")
     return text[: text.index(BEGIN)], text[text.index(END) + len(END) :]
+
+
+def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [titles, ["---"] * len(titles), *rows])

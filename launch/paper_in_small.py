@@ -1,7 +1,6 @@
 """`ellav paper-in-small OUT`: ELLA-V, VALL-E's AR and the ablations, trained alike on the bundled speech and evaluated."""
 
 import dataclasses
-import os
 import subprocess
 import sys
 import time
@@ -115,7 +114,7 @@ def _models(out: Path, systems: Sequence[str]) -> list[str]:
 
 
 class _Seconds:
-    """OUT/paper_in_small.json: seconds that each part took until it ended, interruptions left out. Raises InputError when
+    """OUT/paper_in_small.json: seconds that each part took, all its starts together. Raises InputError when
     OUT is something else."""
 
     def __init__(self, out: Path):
@@ -145,7 +144,7 @@ def _run(name: str, command: Sequence[str], seconds: _Seconds) -> None:
     say(f"\n$ ellav {' '.join(command)}")
     start = time.monotonic()
     try:
-        status = subprocess.run([sys.executable, "-m", "launch.cli", *command], env=dict(os.environ)).returncode
+        status = subprocess.run([sys.executable, "-m", "launch.cli", *command]).returncode
     finally:
         seconds.add(name, time.monotonic() - start)
     if status == 130:

@@ -11,7 +11,7 @@ from ellav_jax.evaluation.figures import standalone_svg
 from ellav_jax.evaluation.sweep_figure import Panel, sweep_curves
 from ellav_jax.files import read_json, write_bytes
 from ellav_jax.training.metrics import read_metrics
-from launch.marked_document import write_between
+from launch.marked_document import markdown_table, write_between
 
 _UNDERSTOOD = ("WER %", "CUT %", "not heard %")
 _STABLE = ("INF %", "INF % no caps", "capped %", "duration", "SPK", "DNSMOS", "RTF")
@@ -114,5 +114,4 @@ def _times(seconds: Mapping[str, float | None]) -> list[list[str]]:
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---"] * len(lines[0])
-    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
+    return markdown_table(lines[0], lines[1:])
