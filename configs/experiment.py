@@ -1,6 +1,7 @@
 """What an experiment is: the configurations of every floor in one frozen value."""
 
 import dataclasses
+import difflib
 import importlib
 import importlib.util
 import json
@@ -71,14 +72,22 @@ def find_experiment(name: str) -> Experiment:
         module_name, _, function = name.partition(".")
         modules = _modules()
         if module_name not in modules:
-            raise InputError(f"experiment {name}: no configs/{module_name}.py; there are: {', '.join(modules)}")
+            raise InputError(
+                f"experiment {name}: no configs/{module_name}.py; there are: {', '.join(modules)}{_near(name)}"
+            )
         module = importlib.import_module(f"configs.{module_name}")
     functions = _functions(module)
     if function not in functions:
         raise InputError(
             f"experiment {name}: {module.__name__} has no function {function!r}; it has: {', '.join(functions)}"
+            f"{_near(name)}"
         )
     return functions[function]()
+
+
+def _near(name: str) -> str:
+    near = () if ".py:" in name else difflib.get_close_matches(name, list_experiments(), cutoff=0.5)
+    return f"; near it: {', '.join(near)}" if near else ""
 
 
 def list_experiments() -> list[str]:

@@ -36,6 +36,7 @@ COMMANDS = {
     "inspect": Command("what a data set holds, without a device", "launch.inspect:main"),
     "train": Command("data sets → checkpoints of a GAR or NAR", "launch.train:main", continues=True),
     "plan": Command("compile the training step for hardware that isn't there", "launch.plan:main"),
+    "launch": Command("the same training job on Kubernetes, TPU VMs or any cloud's GPUs", "launch.launch:main"),
     "synthesize": Command("text and a voice prompt → a waveform", "launch.synthesize:main"),
     "evaluate": Command(
         "what models say, judged beside ground truth → a report", "launch.evaluate:main", continues=True

@@ -23,6 +23,7 @@ from ellav_jax.hardware import hardware_name
 from ellav_jax.training.checkpoint import Card
 from launch.assemble import say
 from launch.cli import version
+from launch.job_description import LAUNCHES
 
 LOCK = ".lock"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
@@ -58,7 +59,7 @@ def claim(workdir: Path, card: Card, datasets: Sequence[Dataset], rows: MixedRow
         _check_same_data(workdir, old.get("data", []), data, where)
         for line in differences(old["experiment"], card["experiment"]):
             say(f"changed since this run began: {line}")
-    elif workdir.is_dir() and any(path.name != LOCK for path in workdir.iterdir()):
+    elif workdir.is_dir() and any(path.name not in (LOCK, LAUNCHES) for path in workdir.iterdir()):
         raise InputError(f"{workdir}: not empty and not a work directory of ellav train; choose another --workdir")
     # Nobody writes before everybody has looked, and nobody goes on before it is written.
     _meet("work directory looked at")

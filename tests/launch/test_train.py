@@ -155,6 +155,16 @@ def test_folders_that_are_something_else_are_refused(experiments, prepared_bundl
     assert not (tmp_path / "w").exists()
 
 
+def test_a_work_directory_that_holds_only_the_description_of_the_launched_job_is_a_fresh_one(
+    ellav, experiments, prepared_bundled, tmp_path
+):
+    (tmp_path / "launches").mkdir()
+    (tmp_path / "launches" / "gar.json").write_text("{}")
+    start = ellav("train", f"{experiments}:gar", "--data", prepared_bundled, "--workdir", tmp_path)
+    assert start.returncode == 0, start.stderr
+    assert (tmp_path / "experiment.json").exists()
+
+
 @pytest.mark.parametrize(
     "name, message",
     [
