@@ -63,3 +63,18 @@ def trained(
         return made[kind]
 
     return work_directory
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """`refused("train", …)`: runs the command line; one line on stderr and status 2 are asked for; → that line."""
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        assert cli.main([str(argument) for argument in arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("ellav: error: ")
+        assert error.count("\n") == 1
+        return error
+
+    return run

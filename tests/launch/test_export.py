@@ -23,21 +23,6 @@ from launch import cli, export
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def refused(capsys):
-    """`refused("export", …)`: runs the command line; one line on stderr and status 2 are asked for; → that line."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        assert cli.main([str(argument) for argument in arguments]) == 2
-        error = capsys.readouterr().err
-        assert error.startswith("ellav: error: ")
-        assert error.count("\n") == 1
-        return error
-
-    return run
-
-
 def _run(*arguments):
     assert cli.main([str(argument) for argument in arguments]) == 0
 

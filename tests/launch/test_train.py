@@ -20,21 +20,6 @@ from launch import cli
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def refused(capsys):
-    """`refused("train", …)`: runs the command line; one line on stderr and status 2 are asked for; → that line."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        assert cli.main([str(argument) for argument in arguments]) == 2
-        error = capsys.readouterr().err
-        assert error.startswith("ellav: error: ")
-        assert error.count("\n") == 1
-        return error
-
-    return run
-
-
 def test_a_run_leaves_what_the_documentation_says(trained, prepared_bundled):
     workdir = trained("gar")
     assert {p.name for p in workdir.iterdir()} == {

@@ -15,15 +15,7 @@ from ellav_jax.codec.config import CodecConfig
 from ellav_jax.codec.package_backend import PackageCodec, build_package_model
 from ellav_jax.codec.weights import CodecWeights, package_name, read_weights, weights_from_arrays
 from ellav_jax.resampling import resample
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_torch_thread():
-    """torch's threads wait for each other in busy loops, which takes minutes where other processes want the cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from tests.torch_threads import one_torch_thread  # noqa: F401  a fixture, used by itself
 
 
 @pytest.fixture(scope="session")

@@ -20,18 +20,10 @@ from ellav_jax.models.gar import Gar, GarConfig
 from ellav_jax.models.nar import Nar, NarConfig
 from ellav_jax.synthesis.prompts import Prompt
 from ellav_jax.vocabulary import Vocabulary
+from tests.torch_threads import one_torch_thread  # noqa: F401  a fixture, used by itself
 
 STEPS = 30
 PROVENANCE = {"step": STEPS, "weights": "last", "exported_with": "a test"}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_torch_thread():
-    """Arrays this small gain nothing from threads, which wait for each other where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
