@@ -6,9 +6,7 @@ align, and this process, which holds the device, encodes.
 
 import contextlib
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +18,7 @@ from data_pipelines.listing import Listing
 from data_pipelines.merge import ShardKey, shards_of_chunks
 from data_pipelines.records import ShardContents
 from data_pipelines.work_folder import ChunkFacts, WorkFolder, listing_path
+from ellav_jax.child_process import end_with_parent
 from ellav_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ class LocalEngine:
 
     def _start(self) -> None:
         context, others = multiprocessing.get_context("spawn"), multiprocessing.active_children()
-        self._pool = ProcessPoolExecutor(self._workers, context, initializer=_die_with_parent)
+        self._pool = ProcessPoolExecutor(self._workers, context, initializer=_begin)
         # Processes begin with the first submissions: now, and not at the first group, because they inherit the blocked
         # Ctrl-C. It is for the parent to decide, and no worker prints a traceback of its own.
         with _interrupts_blocked():
@@ -160,15 +159,9 @@ def _warm_up(job: GroupJob) -> None:
     make_aligner(job.alignment)
 
 
-def _die_with_parent() -> None:
+def _begin() -> None:
     use_one_thread()
-
-    # A worker waiting for work doesn't notice that its parent was killed: it would wait for ever.
-    def follow() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    end_with_parent()
 
 
 @contextlib.contextmanager

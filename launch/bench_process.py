@@ -20,6 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from ellav_jax.child_process import end_with_parent
 from ellav_jax.errors import RunError
 from launch.bench_record import Point, join_runs
 
@@ -108,6 +109,7 @@ def _end_together(pools: Sequence[ProcessPoolExecutor]) -> None:
 
 def _begin(variables: Mapping[str, str]) -> None:
     """The first thing in a fresh process, before anything imports jax."""
+    end_with_parent()
     os.environ.update(variables)
     os.dup2(2, 1)  # the table alone goes to stdout
 
