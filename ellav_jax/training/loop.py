@@ -81,6 +81,8 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
                 batch = next(batches)
                 whole_batch = global_batch(batch, run.batch_sharding)
                 batch_rows = len(whole_batch["segment_ids"])
+            if window.steps == config.log_every:
+                window.end_if_computed()
             with profiler.step(step + 1, metrics), ledger.span("compile" if step == first else "step"):
                 with watch_compilation() as compiled:
                     state, metrics = run.steps.train(state, whole_batch, seed)
@@ -89,7 +91,7 @@ def train(config: TrainConfig, run: Run, workdir: Path) -> dict[str, float]:
                 if window.steps == config.log_every:  # fetched only now, with the next step already on the devices
                     log()
                     check(batches.next_row - batch_rows)
-                    window = Window()
+                    window = Window(window)
                 step += 1
                 if step == first + 1:
                     jax.block_until_ready(metrics)

@@ -13,12 +13,16 @@ from ellav_jax.training.run import HostBatch, Run, TrainConfig
 
 
 class Window:
-    """The steps between two log lines: their metrics, still on the devices, and what their batches held."""
+    """The steps between two log lines: their metrics, still on the devices, and what their batches held.
 
-    def __init__(self) -> None:
+    before: the window that this one follows without a pause; it begins where that one ended.
+    """
+
+    def __init__(self, before: "Window | None" = None) -> None:
         self.metrics: list[dict[str, jax.Array]] = []
         self.positions = self.real = self.frames = self.flops = 0.0
-        self._since = time.perf_counter()
+        self._since = time.perf_counter() if before is None else before._since + before.seconds
+        self._until: float | None = None
 
     @property
     def steps(self) -> int:
@@ -27,8 +31,16 @@ class Window:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the window opened."""
-        return time.perf_counter() - self._since
+        """Seconds from its opening to its end, or to now."""
+        return (time.perf_counter() if self._until is None else self._until) - self._since
+
+    def end_if_computed(self) -> None:
+        """Ends it now, unless the devices are still at its last step: then `values` does, when they have done it.
+
+        Without this the next step would be counted as well where the devices do it before Python goes on, as CPUs do.
+        """
+        if all(value.is_ready() for value in self.metrics[-1].values()):
+            self._until = time.perf_counter()
 
     def add(self, batch: HostBatch, batch_rows: int, metrics: dict[str, jax.Array], run: Run) -> None:
         """Counts one step; every process counts its own rows, which stand for all `batch_rows` of the global batch."""
@@ -43,6 +55,8 @@ class Window:
     def values(self, step: int, config: TrainConfig, run: Run) -> dict[str, float]:
         """What the log tells of these steps, of which `step` is the last. Waits until they are computed."""
         fetched = jax.device_get(self.metrics)
+        if self._until is None:
+            self._until = time.perf_counter()
         seconds = self.seconds
         devices = run.batch_sharding.mesh.devices
         flops = self.flops / seconds / devices.size
