@@ -77,6 +77,7 @@ setup(
         "pocketsphinx>=5.0.4",
         "numpy>=2.0",
         "safetensors>=0.5",
+        "packaging>=23",
         "pyyaml>=6",
         "soundfile>=0.13",
         "soxr>=0.5",

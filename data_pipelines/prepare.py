@@ -2,14 +2,15 @@
 
 The result is a function of the corpus, the codec and the frontend alone: not of the number of workers, of the engine, nor
 of how often the work was interrupted. What is finished is kept group by group (work_folder.py), so a second run
-continues the first.
+continues the first, and several machines can each make a part (part_folder.py).
 """
 
+import collections
 import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,9 +20,17 @@ from data_pipelines.corpora.utterance import Corpus
 from data_pipelines.group import GroupJob
 from data_pipelines.listing import CorpusFacts, Listing, list_corpus
 from data_pipelines.merge import ShardKey, Totals
+from data_pipelines.part_folder import Part, PartFolder
 from data_pipelines.records import SCHEMA_VERSION, WORK_FOLDER, Dataset, ShardContents
 from data_pipelines.textgrid_folder import TextGridFolder
-from data_pipelines.work_folder import ChunkFacts, WorkFolder, check_same_settings, listing_path
+from data_pipelines.work_folder import (
+    ChunkFacts,
+    WorkFolder,
+    check_same_settings,
+    chunk_path,
+    listing_path,
+    read_chunk_facts,
+)
 from ellav_jax.codec.config import CodecFacts
 from ellav_jax.errors import InputError
 from ellav_jax.files import read_json
@@ -66,7 +75,8 @@ class PrepareConfig:
 
 @dataclasses.dataclass
 class PrepareSummary:
-    """Counts of the whole data set, and the times of this run (s; aligning and encoding: summed over workers)."""
+    """Counts of the whole data set, or of a part, and the times of this run (s; aligning and encoding: summed over
+    workers). groups_left: behind a part, how many groups of other parts are not there yet."""
 
     found: int
     written: int = 0
@@ -76,6 +86,7 @@ class PrepareSummary:
     align_seconds: float = 0.0
     encode_seconds: float = 0.0
     wall_seconds: float = 0.0
+    groups_left: int | None = None
 
     @property
     def quarantined(self) -> int:
@@ -92,9 +103,11 @@ def prepare(
     dictionary: Path | None = None,
     textgrids: Path | None = None,
     progress: ProgressReport = lambda done, total, quarantined: None,
+    part: Part | None = None,
 ) -> PrepareSummary | None:
     """Makes the data set `out`, or continues it; returns None when it is there already with the same settings.
 
+    part: makes only the groups of this part, and no data set yet; that is for a call without it when all parts are there.
     dictionary: the frontend's dictionary file when it isn't the aligner's own. textgrids: the folder of alignments when
     the frontend's aligner is "textgrid". `progress` is called with utterances done, in all, and quarantined.
     Utterances that can't be used are listed in quarantine.jsonl with the reason.
@@ -118,16 +131,26 @@ def prepare(
             out / WORK_FOLDER, ignore_errors=True
         )  # of a run that was killed after its last file was in place
         return None
-    work = WorkFolder(out)
+    work = WorkFolder(out) if part is None else PartFolder(out, part)
     try:
-        facts = list_corpus(corpus, listing_path(work.path), config.group_size, config.limit, folder)
+        facts = list_corpus(corpus, work.listing, config.group_size, config.limit, folder)
         settings = _settings(corpus, facts, codec, frontend, config)
         work.take(settings)
-        summary = PrepareSummary(found=facts.utterances)
+        sizes = dict(enumerate(Listing(listing_path(work.path)).sizes()))
+        groups = len(sizes)
+        if part is not None:
+            sizes = {group: size for group, size in sizes.items() if part.has(group)}
+        summary = PrepareSummary(found=sum(sizes.values()))
         # Workers of other machines have another working directory.
         spec = str(Path(codec.name).absolute()) if Path(codec.name).exists() else codec.name
-        _make_chunks(GroupJob(work.path, spec, codec.sha256, alignment), work, engine, summary, config, progress)
-        groups = len(Listing(listing_path(work.path)))
+        job = GroupJob(work.path, spec, codec.sha256, alignment)
+        _make_chunks(job, sizes, work.finished(), engine, summary, progress)
+        if part is not None:
+            summary.faults = _faults_of(work.path, sizes)
+            summary.written = summary.found - sum(summary.faults.values())
+            summary.groups_left = groups - len(work.finished())
+            summary.wall_seconds = time.monotonic() - start
+            return summary
         totals = merge.write_quarantine(work, groups)
         _check_usable(totals, corpus)
         keys = [(split, shard) for split in facts.splits for shard in range(config.shards)]
@@ -165,19 +188,17 @@ def _settings(
 
 def _make_chunks(
     job: GroupJob,
-    work: WorkFolder,
+    sizes: Mapping[int, int],
+    finished: Collection[int],
     engine: Engine,
     summary: PrepareSummary,
-    config: PrepareConfig,
     progress: ProgressReport,
 ) -> None:
-    """Has the groups made that no earlier run finished."""
-    sizes = list(Listing(listing_path(work.path)).sizes())
-    finished = work.finished()
-    done = summary.continued_from = sum(sizes[group] for group in finished)
+    """Has the groups made, of those in `sizes`, that no earlier run finished."""
+    done = summary.continued_from = sum(size for group, size in sizes.items() if group in finished)
     progress(done, summary.found, 0)
     quarantined = 0
-    missing = [group for group in range(len(sizes)) if group not in finished]
+    missing = [group for group in sizes if group not in finished]
     if not missing:
         return
     for facts in engine.groups(job, missing):
@@ -187,6 +208,12 @@ def _make_chunks(
         summary.align_seconds += facts.align_seconds
         summary.encode_seconds += facts.encode_seconds
         progress(done, summary.found, quarantined)
+
+
+def _faults_of(work: Path, groups: Iterable[int]) -> dict[str, int]:
+    """How often each fault is found in these groups."""
+    facts = (read_chunk_facts(chunk_path(work, group)) for group in groups)
+    return dict(collections.Counter(line["reason"] for one in facts for line in one.rejected).most_common())
 
 
 def _check_usable(totals: Totals, corpus: Corpus) -> None:

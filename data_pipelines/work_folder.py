@@ -1,8 +1,8 @@
 """Unfinished work of `ellav prepare`: what is done stays done, whatever ends the process.
 
 OUT/.prepare holds `settings.json` (what is being made), the listing of the corpus, one chunk for each finished group of
-utterances (written atomically, in any order, by any engine), a lock, and the finished parts until all of them can move
-to OUT. Which chunks are there says what is left to do.
+utterances (written atomically, in any order, by any engine), locks, and the finished files until all of them can move
+to OUT. Which chunks are there says what is left to do. Several processes may share it, each for a part (part_folder.py).
 """
 
 import contextlib
@@ -21,6 +21,8 @@ import safetensors.numpy
 from data_pipelines.records import WORK_FOLDER, Record
 from ellav_jax.errors import InputError
 from ellav_jax.files import read_json, take_lock, write_bytes, write_json
+
+_SETTINGS = "settings.json"
 
 
 def listing_path(work: Path) -> Path:
@@ -94,28 +96,18 @@ class WorkFolder:
 
         Raises InputError when `out` is something else, or another process is writing it.
         """
-        self.path, self._out, self._made_out = out / WORK_FOLDER, out, not out.exists()
-        if not self.path.is_dir():
-            _check_free(out)
-            try:
-                self.path.mkdir(parents=True)
-            except (NotADirectoryError, FileExistsError, PermissionError) as error:
-                reason = f"{error.strerror}: {error.filename}"
-                raise InputError(f"{out}: can't be made ({reason}); choose another folder") from None
-        taken = f"{out}: another `ellav prepare` is writing this data set; wait for it or stop it"
-        self._lock = take_lock(self.path / "lock", taken)
+        self._out, self._made_out = out, not out.exists()
+        self.path = make_work_folder(out)
+        self.listing = listing_path(self.path)
+        self._lock = take_lock(self.path / "lock", being_written(out))
 
     def take(self, settings: Mapping[str, Any]) -> None:
         """Makes the folder's work one of these settings. Raises InputError when it holds work of others."""
-        stored = self.path / "settings.json"
-        if stored.exists():
-            check_same_settings(self._out, read_json(stored, "settings of the unfinished data set"), settings)
-        else:
-            write_json(stored, settings)
+        claim(self.path, self._out, settings)
 
     def finished(self) -> set[int]:
         """The groups whose chunks are there."""
-        return {int(path.stem) for path in self.path.glob("chunks-*/*.safetensors")}
+        return finished_groups(self.path)
 
     def publish(self, out: Path, names: Sequence[str]) -> None:
         """Moves the finished parts to `out`, in order, and removes the work folder."""
@@ -127,11 +119,48 @@ class WorkFolder:
 
     def close(self) -> None:
         """Lets go of the folder; what is done stays for the next run, and nothing is left where nothing was done."""
-        if self.path.is_dir() and not (self.path / "settings.json").exists():
+        if self.path.is_dir() and not (self.path / _SETTINGS).exists():
             shutil.rmtree(self.path)
             if self._made_out:
                 self._out.rmdir()
         self._lock.close()
+
+
+def make_work_folder(out: Path) -> Path:
+    """The work folder of `out`, made if need be, perhaps by several processes at a time. Raises InputError when `out` is
+    something else."""
+    path = out / WORK_FOLDER
+    if not path.is_dir():
+        _check_free(out)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (NotADirectoryError, FileExistsError, PermissionError) as error:
+            reason = f"{error.strerror}: {error.filename}"
+            raise InputError(f"{out}: can't be made ({reason}); choose another folder") from None
+    return path
+
+
+def being_written(out: Path) -> str:
+    """What is said where another process has `out`."""
+    return f"{out}: another `ellav prepare` is writing this data set; wait for it or stop it"
+
+
+def finished_groups(work: Path) -> set[int]:
+    """The groups whose chunks are in the work folder."""
+    return {int(path.stem) for path in work.glob("chunks-*/*.safetensors")}
+
+
+def claim(work: Path, out: Path, settings: Mapping[str, Any]) -> None:
+    """Makes the work folder's work one of these settings. Raises InputError when it holds work of others."""
+    if (work / _SETTINGS).exists():
+        check_same_settings(out, stored_settings(work), settings)
+    else:
+        write_json(work / _SETTINGS, settings)
+
+
+def stored_settings(work: Path) -> dict[str, Any]:
+    """Settings of the work in the work folder."""
+    return read_json(work / _SETTINGS, "settings of the unfinished data set")
 
 
 def check_same_settings(out: Path, stored: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -147,5 +176,6 @@ def _check_free(out: Path) -> None:
         return
     if not out.is_dir():
         raise InputError(f"{out}: exists and is not a folder; choose another name for the data set")
-    if any(out.iterdir()):
+    # The work folder may have come since: another process makes a part of the same data set.
+    if any(path.name != WORK_FOLDER for path in out.iterdir()):
         raise InputError(f"{out}: exists, is not empty and is not a data set; choose another folder")

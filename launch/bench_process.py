@@ -9,7 +9,6 @@ import platform
 import re
 import resource
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from typing import Any
 from ellav_jax.child_process import end_with_parent
 from ellav_jax.errors import RunError
 from launch.bench_record import Point, join_runs
+from launch.local_processes import free_address
 
 Found = tuple[Point, dict[str, Any]]
 """A point with the repetitions of one run, and the environment it was measured in."""
@@ -75,7 +75,7 @@ def in_processes(task: Task) -> Found:
     """Runs a task in fresh processes, whose output goes to stderr, and returns what the first of them found."""
     groups: list[tuple[Any, ...]] = [()]
     if task.processes > 1:
-        address = _free_address()
+        address = free_address()
         groups = [(False, address, task.processes, index) for index in range(task.processes)]
     with ExitStack() as stack:
         pools: list[ProcessPoolExecutor] = []
@@ -125,12 +125,6 @@ def _variables(devices: int | None, processes: int, index: int) -> dict[str, str
             "CUDA_VISIBLE_DEVICES": ",".join(gpus[index * own : (index + 1) * own]),
         }
     return variables
-
-
-def _free_address() -> str:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return f"localhost:{free.getsockname()[1]}"
 
 
 def _busy_seconds() -> float | None:

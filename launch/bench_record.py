@@ -4,8 +4,6 @@ import dataclasses
 import datetime as dt
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 from ellav_jax.errors import InputError
 from ellav_jax.files import read_json, write_json
 from launch.bench_statistics import Runs, median, median_interval, spread
+from launch.source_tree import revision
 
 FORMAT = "ellav-jax benchmark"
 SCHEMA_VERSION = 1
@@ -145,7 +144,7 @@ def environment(packages: Sequence[str], devices: Sequence[Any] = ()) -> dict[st
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
         "versions": {"python": platform.python_version(), **_versions(packages)},
         "flags": {name: os.environ.get(name, "") for name in FLAGS},
-        "revision": revision(Path(__file__).parents[1]),
+        "revision": revision(),
     }
 
 
@@ -165,19 +164,3 @@ def _cpu_model() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def revision(root: Path) -> str | None:
-    """Git revision of a checkout, with "+" behind it where tracked files differ; None elsewhere, or without git."""
-    if not (root / ".git").exists():
-        return None
-    # A benchmark must not wait for, nor leave, a lock of the index.
-    git = ["git", "--no-optional-locks", "-C", str(root)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changes = [*git, "status", "--porcelain", "--untracked-files=no"]
-        changed = subprocess.run(changes, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(f"bench: git does not tell the revision ({error})", file=sys.stderr)
-        return None
-    return commit.stdout.strip() + ("+" if changed else "")

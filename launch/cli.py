@@ -36,7 +36,9 @@ COMMANDS = {
     "inspect": Command("what a data set holds, without a device", "launch.inspect:main"),
     "train": Command("data sets → checkpoints of a GAR or NAR", "launch.train:main", continues=True),
     "plan": Command("compile the training step for hardware that isn't there", "launch.plan:main"),
-    "launch": Command("the same training job on Kubernetes, TPU VMs or any cloud's GPUs", "launch.launch:main"),
+    "launch": Command(
+        "the same training job on this machine, Slurm, Kubernetes, TPU VMs or any cloud's GPUs", "launch.launch:main"
+    ),
     "synthesize": Command("text and a voice prompt → a waveform", "launch.synthesize:main"),
     "evaluate": Command(
         "what models say, judged beside ground truth → a report", "launch.evaluate:main", continues=True
@@ -48,6 +50,7 @@ COMMANDS = {
     "paper-in-small": Command(
         "ELLA-V, VALL-E's AR and ablations on the bundled speech → tables", "launch.paper_in_small:main", continues=True
     ),
+    "doctor": Command("what works on this machine, or between the processes of a run", "launch.doctor:main"),
     "bench": Command(
         "throughput, compared and scaled: ellav bench train|decode|codec|data|compare|scaling", "launch.bench:main"
     ),

@@ -146,7 +146,7 @@ def _provenance(checkpoint: Path) -> dict[str, Any]:
         known["data"] = read_json(workdir / "experiment.json", "description of a run").get("data", [])
     if (workdir / "starts.jsonl").is_file():
         start = json.loads((workdir / "starts.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-        known["start"] = {name: start[name] for name in ("hardware", "versions") if name in start}
+        known["start"] = {name: start[name] for name in ("hardware", "revision", "versions") if name in start}
         # Runs of older versions did not record the terms of their data.
         for one, corpus in zip(known.get("data", []), start.get("corpora", []), strict=False):
             one |= {name: corpus[name] for name in ("licence", "attribution")}

@@ -2,19 +2,13 @@
 
 import dataclasses
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import configs
 from ellav_jax.errors import InputError
 from ellav_jax.files import write_json
-from launch.cli import version
 
-SOURCE = Path(configs.__file__).parent.parent
-"""The source tree that this command runs from."""
 FILE = "job.json"
 LAUNCHES = "launches"
 """Folder of a work directory that keeps the descriptions of the jobs that ran in it."""
@@ -134,18 +128,3 @@ def require_secrets(names: Sequence[str], environment: Mapping[str, str]) -> Non
 def _check_variable(name: str, option: str) -> None:
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
         raise InputError(f"{option} {name}: expected the name of an environment variable first")
-
-
-def source_state() -> dict[str, Any]:
-    """version, revision and uncommitted of the source tree, as `JobDescription` has them."""
-    state = {"version": version(), "revision": None, "uncommitted": 0}
-    if shutil.which("git") is None or not (SOURCE / ".git").exists():
-        return state
-    revision = _git("rev-parse", "HEAD").strip()
-    # Without this option git writes to its index.
-    changed = _git("--no-optional-locks", "status", "--porcelain").splitlines()
-    return state | {"revision": revision, "uncommitted": len(changed)}
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", "-C", SOURCE, *arguments], check=True, capture_output=True, text=True).stdout

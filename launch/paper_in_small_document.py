@@ -55,7 +55,7 @@ def write_document(path: Path, out: Path, systems: Sequence[str], seconds: Mappi
         _table(_report(greedy, _STABLE, interval=False)),
         "Over top-p at temperature 1 (greedy stands at 0); bars are 95 % intervals:",
         f"![Word error rates, endings and durations over top-p]({drawing.name})",
-        _table(_report(sampled, ("WER %", *_STABLE), interval=False)),
+        _table(_report(sampled, ("WER %", "CUT %", *_STABLE), interval=False)),
     ]
     if (out / "hard" / "report.json").exists():
         hard = _read(out / "hard")

@@ -14,6 +14,7 @@ from data_pipelines.corpora.utterance import Corpus
 from data_pipelines.group import use_one_thread
 from data_pipelines.local_engine import LocalEngine
 from data_pipelines.mfa_export import mfa_commands, write_mfa
+from data_pipelines.part_folder import Part
 from data_pipelines.prepare import Engine, PrepareConfig, PrepareSummary, prepare
 from data_pipelines.records import Dataset
 from ellav_jax.codec import load_codec_weights, load_device_codec
@@ -76,6 +77,9 @@ class Arguments:
     """Processes that align and, without an accelerator, encode, each on one core. The result doesn't depend on it."""
     engine: Literal["local", "beam"] = "local"
     """This machine, or any Apache Beam runner: ellav prepare … --engine beam -- --runner=FlinkRunner …"""
+    part: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
+    """Make only the I-th of N parts, here, while other machines with the same folder make the others: the same command
+    for each, and without --part when all are done, which writes the data set."""
     strict: bool = False
     """Exit with status 2 when any utterance was quarantined; the data set is written all the same."""
 
@@ -95,17 +99,18 @@ def main(arguments: Sequence[str]) -> None:
     )
     if re.match(r"\w{2,}:/", str(args.out)):
         raise InputError(f"{args.out}: data sets are written to folders; mount the bucket and give its path")
+    part = _part(args)
     textgrids = _textgrid_folder(args.aligner)
     corpus = open_corpus(args.corpus, args.reading)
     if args.write_mfa is not None:
         _write_mfa(args, corpus, arguments)
         return
     frontend = _frontend(args, "pocketsphinx" if textgrids is None else "textgrid")
-    summary = _prepare(args, config, corpus, frontend, textgrids, beam_options)
+    summary = _prepare(args, config, corpus, frontend, textgrids, part, beam_options)
     if summary is None:
         print(f"{args.out}: complete already, with these settings; nothing to do")
     else:
-        print(_report(summary, args.out))
+        print(_report(summary, args.out, part))
     if args.strict:
         _check_none_quarantined(args.out)
 
@@ -116,6 +121,7 @@ def _prepare(
     corpus: Corpus,
     frontend: Frontend,
     textgrids: Path | None,
+    part: Part | None,
     beam_options: Sequence[str],
 ) -> PrepareSummary | None:
     if args.engine == "beam":
@@ -140,7 +146,18 @@ def _prepare(
             dictionary=args.dictionary,
             textgrids=textgrids,
             progress=report,
+            part=part,
         )
+
+
+def _part(args: Arguments) -> Part | None:
+    if args.part is None:
+        return None
+    if args.engine != "local" or args.write_mfa is not None:
+        raise InputError(f"--part {args.part}: neither Beam nor --write-mfa works in parts; leave one of the two out")
+    if args.strict:
+        raise InputError("--strict judges the whole data set: give it to the command without --part")
+    return Part.from_text(args.part)
 
 
 def _write_mfa(args: Arguments, corpus: Corpus, arguments: Sequence[str]) -> None:
@@ -198,8 +215,10 @@ def _frontend(args: Arguments, aligner: str) -> Frontend:
     )
 
 
-def _report(summary: PrepareSummary, out: Path) -> str:
-    lines = [f"{out}: found {summary.found} utterances = {summary.written} written + {summary.quarantined} quarantined"]
+def _report(summary: PrepareSummary, out: Path, part: Part | None) -> str:
+    which, written = ("", "written") if part is None else (f"part {part} is done: ", "usable")
+    counts = f"{summary.found} utterances = {summary.written} {written} + {summary.quarantined} quarantined"
+    lines = [f"{out}: {which}found {counts}"]
     lines += _faults(summary.faults).splitlines()
     if summary.continued_from:
         lines.append(f"  continued after {summary.continued_from} utterances of an earlier run")
@@ -212,6 +231,11 @@ def _report(summary: PrepareSummary, out: Path) -> str:
             f"  of the workers' time, {summary.align_seconds:.1f} s went into reading and aligning, "
             f"{summary.encode_seconds:.1f} s into encoding"
         )
+    if part is not None:
+        left = (
+            f"{summary.groups_left} groups of other parts are not there yet" if summary.groups_left else "all are there"
+        )
+        return "\n".join([*lines, f"{left}; behind all parts, the same command without --part writes the data set"])
     if summary.quarantined:
         lines.append(f"  what is quarantined, and why: {out / 'quarantine.jsonl'}")
     lines.append(f"look at it with: ellav inspect {out}")

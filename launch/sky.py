@@ -10,11 +10,12 @@ from tyro.conf import arg
 
 from ellav_jax.errors import InputError
 from launch.gke_manifest import COORDINATOR_PORT, PROGRAM
-from launch.job_description import FILE, SOURCE, JobDescription, require_secrets, train_command
+from launch.job_description import FILE, JobDescription, require_secrets, train_command
 from launch.job_hardware import GpuNodes, Hardware
 from launch.job_plan import Check, LaunchPlan, storage_checks
 from launch.job_storage import lay_out
 from launch.job_text import json_text, yaml_text
+from launch.source_tree import SOURCE
 
 ALONG = "/tmp/ellav"
 """Where an experiment's file is brought to."""

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from ellav_jax.errors import InputError
 from ellav_jax.hardware import Topology
-from launch.job_description import FILE, SOURCE, JobDescription, require_secrets, train_command
+from launch.job_description import FILE, JobDescription, require_secrets, train_command
 from launch.job_hardware import Hardware
 from launch.job_plan import LaunchPlan, storage_checks
 from launch.job_storage import Storage, lay_out
 from launch.job_text import json_text, shell_array
+from launch.source_tree import SOURCE
 from launch.xpk import tpu_type
 
 SCRIPTS = ("tpu_vm_job.sh", "tpu_vm_worker.sh")

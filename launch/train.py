@@ -17,9 +17,10 @@ from data_pipelines.records import Dataset
 from ellav_jax.errors import InputError
 from ellav_jax.training.compilation_cache import use_compilation_cache
 from ellav_jax.training.loop import train
+from launch import preflight
 from launch.assemble import codec_of, held_out_split, make_run, say, split_rows
 from launch.cpu_devices import use_cores
-from launch.distributed import ProcessGroup, connect
+from launch.distributed import ProcessGroup
 from launch.samples import SamplesConfig, make_samples
 from launch.workdir import claim
 from launch.xla_flags import set_flags
@@ -70,11 +71,16 @@ def main(arguments: Sequence[str]) -> None:
     set_flags()
     if chosen.processes == ProcessGroup():
         use_cores(chosen.experiment.mesh, chosen.experiment.data.batch_rows // chosen.experiment.train.accumulate)
-    connect(chosen.processes)
     # A data set keeps a file open for each of its shards.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    datasets = [Dataset.open(path) for path in paths]
+    alike = {
+        "weights of --data": list(map(str, weights)),
+        "--init-from": chosen.init_from is not None,
+        "--samples.every": chosen.samples.every,
+        "--samples.utterances": chosen.samples.utterances,
+    }
+    datasets = preflight.join(chosen.processes, chosen.experiment, paths, chosen.workdir, alike)
     start(chosen.experiment, datasets, chosen.workdir, weights if weighted else None, chosen.init_from, chosen.samples)
 
 

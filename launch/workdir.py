@@ -24,7 +24,10 @@ from ellav_jax.training.checkpoint import Card
 from launch.assemble import say
 from launch.cli import version
 from launch.job_description import LAUNCHES
+from launch.shared_storage import FOLDER
+from launch.source_tree import revision
 
+DESCRIPTION = "experiment.json"
 LOCK = ".lock"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 _MAY_CHANGE = tuple(f"model.transformer.{name}:" for name in ("remat", "attention", "unroll"))
@@ -37,14 +40,13 @@ def claim(workdir: Path, card: Card, datasets: Sequence[Dataset], rows: MixedRow
     What decides how a step is computed, not what it is, may change: the fields of `train`, `mesh` and `sharding`, and the
     model's remat, attention and unroll. All processes call it. Raises InputError.
     """
-    description = workdir / "experiment.json"
+    description = workdir / DESCRIPTION
     # What the row numbers of a resumed run refer to: the utterances of each data set, their order, and the shares.
     data = [
         {"corpus": dataset.info["corpus"]["name"], "utterances": dataset.digest("train"), "share": str(share)}
         for dataset, share in zip(datasets, rows.shares, strict=True)
     ]
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"{workdir}: a file is in the way; --workdir wants a directory")
+    check_place(workdir)
     if description.exists():
         old = read_json(description, "description of a run")
         where = ", ".join(str(dataset.path) for dataset in datasets)
@@ -59,8 +61,6 @@ def claim(workdir: Path, card: Card, datasets: Sequence[Dataset], rows: MixedRow
         _check_same_data(workdir, old.get("data", []), data, where)
         for line in differences(old["experiment"], card["experiment"]):
             say(f"changed since this run began: {line}")
-    elif workdir.is_dir() and any(path.name not in (LOCK, LAUNCHES) for path in workdir.iterdir()):
-        raise InputError(f"{workdir}: not empty and not a work directory of ellav train; choose another --workdir")
     # Nobody writes before everybody has looked, and nobody goes on before it is written.
     _meet("work directory looked at")
     with _alone_in(workdir):
@@ -73,10 +73,27 @@ def claim(workdir: Path, card: Card, datasets: Sequence[Dataset], rows: MixedRow
         yield
 
 
+def check_place(workdir: Path) -> None:
+    """Raises InputError where it is neither the work directory of a run nor free to become one."""
+    if not workdir.exists():
+        return
+    if not workdir.is_dir():
+        raise InputError(f"{workdir}: a file is in the way; --workdir wants a directory")
+    if (workdir / DESCRIPTION).exists():
+        return
+    if any(path.name not in (LOCK, LAUNCHES, FOLDER) for path in workdir.iterdir()):
+        raise InputError(f"{workdir}: not empty and not a work directory of ellav train; choose another --workdir")
+
+
+def taken_by_another(workdir: Path) -> str:
+    """What is said to who comes second."""
+    return f"{workdir}: another `ellav train` is at work in it; wait for it, stop it, or choose another --workdir"
+
+
 @contextlib.contextmanager
 def _alone_in(workdir: Path) -> Iterator[None]:
     """Process 0 holds the lock for all of them. Raises InputError, in all of them, where another run has it."""
-    taken = f"{workdir}: another `ellav train` is at work in it; wait for it, stop it, or choose another --workdir"
+    taken = taken_by_another(workdir)
     lock, free = contextlib.nullcontext(), True
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -104,6 +121,7 @@ def _record_start(workdir: Path, datasets: Sequence[Dataset]) -> None:
         "hardware": hardware_name(jax.devices()),
         "processes": jax.process_count(),
         "corpora": [dataset.info["corpus"] for dataset in datasets],
+        "revision": revision(),
         "versions": {"ellav-jax": version()} | {name: metadata.version(name) for name in _PACKAGES},
         "flags": {name: os.environ[name] for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS") if name in os.environ},
     }

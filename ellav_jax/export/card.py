@@ -126,6 +126,8 @@ def _origin(provenance: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("Data", "; ".join(map(_data_line, provenance.get("data") or [])) or "not recorded"))
     start = provenance.get("start") or {}
     versions = " ".join(f"{name} {version}" for name, version in (start.get("versions") or {}).items())
+    if revision := start.get("revision"):
+        versions += f" (git {revision})"
     rows.append(("Trained with", f"{versions} on {start.get('hardware', '?')}" if versions else "not recorded"))
     return rows
 

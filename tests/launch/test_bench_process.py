@@ -26,7 +26,7 @@ def test_devices_are_in_the_environment_before_anything_is_imported(monkeypatch)
 def test_processes_of_a_group_are_told_of_each_other():
     group = in_processes(Task("a", ProcessGroup, (), processes=2, devices=2))
     assert (group.distributed, group.num_processes, group.process_id) == (False, 2, 0)
-    assert group.coordinator.startswith("localhost:")
+    assert group.coordinator.startswith("127.0.0.1:")
 
 
 def test_errors_come_back_and_a_death_is_told():

@@ -2,14 +2,12 @@
 
 import dataclasses
 import json
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 
 from ellav_jax.errors import InputError
-from launch.bench_record import Measure, Point, Record, environment, join_runs, read_record, revision, write_record
+from launch.bench_record import Measure, Point, Record, environment, join_runs, read_record, write_record
 from launch.bench_table import report
 
 
@@ -81,24 +79,3 @@ def test_mfu_is_the_share_of_all_devices_peak(record, capsys):
     known = dataclasses.replace(point, figures=point.figures | {"peak_flops": 1.6e13})
     report(dataclasses.replace(record, points=[known]), None)
     assert "50.0%" in capsys.readouterr().out
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_the_revision_is_that_of_the_checkout_and_marked_where_files_differ(tmp_path):
-    assert revision(tmp_path) is None
-
-    def git(*arguments: str) -> str:
-        settings = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        done = subprocess.run(
-            ["git", "-C", tmp_path, *settings, *arguments], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    git("init")
-    (tmp_path / "file").write_text("one")
-    git("add", "file")
-    git("commit", "-m", "first")
-    commit = git("rev-parse", "HEAD")
-    assert revision(tmp_path) == commit[:12]
-    (tmp_path / "file").write_text("two")
-    assert revision(tmp_path) == commit[:12] + "+"

@@ -1,13 +1,12 @@
 """What all targets of `ellav launch` share: hardware, storage, the description, and bad input told before anything runs."""
 
 import json
-import subprocess
 
 import pytest
 
 from ellav_jax.errors import InputError
-from launch import cli, job_description, job_plan
-from launch.job_description import environment_of, job_name, source_state
+from launch import cli, job_plan
+from launch.job_description import environment_of, job_name
 from launch.job_hardware import find_hardware
 from launch.job_storage import Mount, lay_out, split_weight
 from launch.job_text import yaml_text
@@ -98,24 +97,6 @@ def test_yaml_keeps_texts_that_look_like_other_types_apart():
 
     value = {"a": ["1", "true", "null", "on", 2, True], "b": "several\nlines: yes\n", "c": {"d": "x: y"}}
     assert yaml.safe_load(yaml_text(value)) == value
-
-
-def test_the_state_of_the_source_tree_is_its_commit_and_what_is_not_in_it(tmp_path, monkeypatch):
-    def git(*arguments):
-        names = ["-c", "user.name=x", "-c", "user.email=x"]
-        done = subprocess.run(["git", "-C", tmp_path, *names, *arguments], check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    monkeypatch.setattr(job_description, "SOURCE", tmp_path)
-    assert source_state()["revision"] is None
-    git("init", "--quiet")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "--quiet", "--message", "first")
-    assert source_state()["revision"] == git("rev-parse", "HEAD")
-    assert source_state()["uncommitted"] == 0
-    (tmp_path / "b").write_text("2")
-    assert source_state()["uncommitted"] == 1
 
 
 @pytest.mark.parametrize(

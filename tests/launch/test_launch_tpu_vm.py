@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import cli, job_description, launch, tpu_vm
+from launch import cli, launch_cloud, source_tree, tpu_vm
 from launch.tpu_vm import SCRIPTS
 from tests.launch.stand_in_cloud import Cloud
 from tests.launch.stand_ins import StandIns, tool
@@ -33,7 +33,7 @@ def repository(tmp_path_factory):
         name = ["-c", "user.name=x", "-c", "user.email=x"]
         subprocess.run(["git", "-C", folder, *name, *words], check=True, capture_output=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job_description, "SOURCE", folder)
+        patch.setattr(source_tree, "SOURCE", folder)
         patch.setattr(tpu_vm, "SOURCE", folder)
         yield folder
 
@@ -47,7 +47,7 @@ def generated(repository):
         key = (experiment, *arguments)
         if key not in made:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(launch, "carry_out", lambda plan, out: made.update({key: plan.files}))
+                patch.setattr(launch_cloud, "carry_out", lambda plan, out: made.update({key: plan.files}))
                 assert cli.main([*ARGUMENTS[:2], experiment, *ARGUMENTS[3:], *arguments]) == 0
         return made[key]
 

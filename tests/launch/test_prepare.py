@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.records import Dataset
+from launch import cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = ("--limit", "12", "--shards", "2", "--group-size", "4")
 
 
-def _start(out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "launch.cli", "prepare", "bundled", str(out), *OPTIONS]
+def _start(out: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "launch.cli", "prepare", "bundled", str(out), *OPTIONS, *more]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # A session of its own: signals sent to its group, as a terminal does, reach its workers and not us.
@@ -108,6 +109,22 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, ellav):
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("3/2",), "--part 3/2: expected I/N, the I-th of N parts"),
+        (("1/2", "--strict"), "--strict judges the whole data set"),
+        (("1/2", "--engine", "beam"), "--part 1/2: neither Beam nor"),
+        (("1/2", "--write-mfa", "mfa"), "--part 1/2: neither Beam nor"),
+    ],
+)
+def test_what_makes_no_part_is_refused(tmp_path, capsys, options, message):
+    assert cli.main(["prepare", "bundled", str(tmp_path / "out"), "--part", *options]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_mfa_needs_is_written_and_the_printed_command_keeps_the_options(tmp_path, ellav, small_corpus):
     for one in small_corpus.utterances[:3]:
         path = tmp_path / "mine" / one.speaker / f"{one.id}.opus"
@@ -159,6 +176,27 @@ def test_workers_end_when_their_parent_is_killed(tmp_path, whole):
     process.kill()
     process.wait()
     _wait_until_group_is_gone(process)
+
+
+@pytest.mark.slow
+def test_parts_at_once_one_of_them_killed_and_repeated_make_the_data_set_of_one_command(tmp_path, whole):
+    out = tmp_path / "out"
+    parts = {number: _start(out, "--workers", "1", "--part", f"{number}/3") for number in (1, 2, 3)}
+    _wait_for(lambda: _chunks(out))
+    parts[2].kill()
+    parts[2].communicate()
+    _wait_until_group_is_gone(parts[2])
+    parts[2] = _start(out, "--workers", "2", "--part", "2/3")
+    for number, process in parts.items():
+        stdout, stderr = process.communicate(timeout=300)
+        assert process.returncode == 0, stderr
+        assert f"{out}: part {number}/3 is done: found 8 utterances = 8 usable + 0 quarantined" in stdout
+    assert len(_chunks(out)) == 6
+    process = _start(out)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert "continued after 24 utterances of an earlier run" in stdout
+    assert _files(out) == _files(whole)
 
 
 class SmallDisk:
