@@ -117,6 +117,7 @@ def test_parts_that_start_at_once_all_get_in(tmp_path, small_corpus):
     assert len(Listing(listing_path(tmp_path / "out/.prepare"))) == 4
 
 
+@pytest.mark.slow
 def test_parts_one_of_them_interrupted_make_the_data_set_of_one_command(
     tmp_path, prepared_bundled, small_corpus, codec_facts
 ):

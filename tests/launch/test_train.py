@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ellav_jax.errors import InputError
 from ellav_jax.files import take_lock
 from ellav_jax.training.checkpoint import find_checkpoint, read_card
 from ellav_jax.training.metrics import read_metrics
 from launch import cli
+from launch.workdir import check_place
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,14 +142,13 @@ def test_folders_that_are_something_else_are_refused(experiments, prepared_bundl
     assert not (tmp_path / "w").exists()
 
 
-def test_a_work_directory_that_holds_only_the_description_of_the_launched_job_is_a_fresh_one(
-    ellav, experiments, prepared_bundled, tmp_path
-):
+def test_a_folder_that_holds_only_the_description_of_the_launched_job_is_free(tmp_path):
     (tmp_path / "launches").mkdir()
     (tmp_path / "launches" / "gar.json").write_text("{}")
-    start = ellav("train", f"{experiments}:gar", "--data", prepared_bundled, "--workdir", tmp_path)
-    assert start.returncode == 0, start.stderr
-    assert (tmp_path / "experiment.json").exists()
+    check_place(tmp_path)
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(InputError, match="not empty and not a work directory"):
+        check_place(tmp_path)
 
 
 @pytest.mark.parametrize(
