@@ -13,15 +13,15 @@ from ellav_jax.codec.weights import codebook_name, expected_shapes
 from ellav_jax.errors import InputError
 from ellav_jax.files import atomic_path, write_bytes
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedState:
     """step: steps done. cpu_seconds: spent on them, over all threads. filters: the codec's size. parameters: what the
     optimiser trains. quantizer: `TrainedCodebooks.state()`. average: moving average of both, which is exported.
-    optimizer: its state dict, empty before the first step. adversary: `Adversary.state()`; None before it joins. norms:
-    the balancer's."""
+    optimizer: `CodecOptimizer.state()`, empty before the first step. adversary: `Adversary.state()`; None before it
+    joins. norms: the balancer's."""
 
     step: int
     cpu_seconds: float

@@ -14,6 +14,7 @@ from ellav_jax.codec.training.adversary import Adversary
 from ellav_jax.codec.training.clips import Segments
 from ellav_jax.codec.training.config import CodecTrainingConfig
 from ellav_jax.codec.training.losses import Balancer, MelDistance, waveform_error
+from ellav_jax.codec.training.optimizer import CodecOptimizer
 from ellav_jax.codec.training.quantizer import TrainedCodebooks
 from ellav_jax.codec.training.state import SavedState, export_weights, read_state, trained_names, write_state
 from ellav_jax.codec.weights import CodecWeights
@@ -51,9 +52,9 @@ class CodecTrainer:
         self._quantizer = TrainedCodebooks(config.quantizer, saved.quantizer, frames)
         self.average = {name: array.clone() for name, array in saved.average.items()}
         self._balancer = Balancer(config.balance, saved.norms)
-        self._optimizer = torch.optim.Adam(list(self._parameters.values()), config.learning_rate, betas=config.betas)
+        self._optimizer = CodecOptimizer(self._parameters, config.betas, config.momentum)
         if saved.optimizer:
-            self._optimizer.load_state_dict(saved.optimizer)
+            self._optimizer.load_state(saved.optimizer)
         self._adversary = saved.adversary and Adversary(config.adversary, config.seed, saved.adversary)
 
     def run(self, steps: int, stopping: Callable[[], bool]) -> None:
@@ -87,8 +88,11 @@ class CodecTrainer:
         draws = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
         x_BxS = torch.from_numpy(self._segments.batch(self.step))
         codebooks = self._quantizer.draw_codebooks(draws)
-        quantized = self._quantizer(network.encode(self._parameters, x_BxS[:, None]), codebooks, draws)
-        y_BxS = network.decode(self._parameters, quantized.latents_BxDxT)[:, 0]
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            z_BxDxT = network.encode(self._parameters, x_BxS[:, None]).float()
+        quantized = self._quantizer(z_BxDxT, codebooks, draws)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            y_BxS = network.decode(self._parameters, quantized.latents_BxDxT)[:, 0].float()
         logarithmic, relative = self._mel(y_BxS, x_BxS)
         losses = {"waveform": waveform_error(y_BxS, x_BxS), "spectrum": 3 * logarithmic + relative}
         told: dict[str, Any] = {}
@@ -101,13 +105,10 @@ class CodecTrainer:
             joined = min(1.0, (self.step - config.adversary_from) / config.adversary_joins)
             gradient_BxS = self._balancer.gradient(losses, y_BxS, dict.fromkeys(judged, joined))
             told |= self._adversary.learn(draws)
-        self._optimizer.zero_grad(set_to_none=True)
         # Its gradient is the balanced one on the waveform and the commitment's on the encoder, in one pass back.
         ((y_BxS * gradient_BxS).sum() + config.commitment * quantized.commitment).backward()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), config.clip)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate()
-        self._optimizer.step()
+        self._optimizer.step(self._rate())
         self.step += 1
         self._follow()
         # Fewer codebooks sound worse: a line of their own, or the share of such steps would move the curve.
@@ -151,7 +152,7 @@ class CodecTrainer:
             parameters={name: array.detach() for name, array in self._parameters.items()},
             quantizer=self._quantizer.state(),
             average=self.average,
-            optimizer=self._optimizer.state_dict(),
+            optimizer=self._optimizer.state(),
             adversary=self._adversary and self._adversary.state(),
             norms=self._balancer.norms,
         )

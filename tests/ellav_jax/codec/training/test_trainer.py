@@ -27,8 +27,9 @@ def test_distance_falls_on_a_real_clip(small_run, tmp_path):
     assert np.mean(distances[-3:]) < 0.9 * np.mean(distances[:2])
 
 
-def test_a_run_in_two_parts_ends_in_the_same_bits(small_run, tmp_path):
-    fields = {"adversary_from": 2}  # with the discriminator, on both sides of the interruption
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_a_run_in_two_parts_ends_in_the_same_bits(small_run, tmp_path, bfloat16):
+    fields = {"adversary_from": 2, "bfloat16": bfloat16}  # with the discriminator, on both sides of the interruption
     small_run(tmp_path / "whole", [], **fields).run(5, never)
     small_run(tmp_path / "parts", [], **fields).run(3, never)
     small_run(tmp_path / "parts", [], **fields).run(5, never)
@@ -43,6 +44,13 @@ def test_a_run_in_two_parts_ends_in_the_same_bits(small_run, tmp_path):
     assert whole.norms == parts.norms
     weights = [(tmp_path / name / "codec.safetensors").read_bytes() for name in ("whole", "parts")]
     assert weights[0] == weights[1]
+
+
+def test_computing_in_bfloat16_trains_as_float32_does(small_run, tmp_path):
+    told = [small_run(tmp_path / str(half), [], bfloat16=half).train_step() for half in (False, True)]
+    for name in ("waveform", "gradient", "commitment"):
+        assert told[0][name] == pytest.approx(told[1][name], rel=0.05)
+        assert told[0][name] != told[1][name]
 
 
 def test_the_adversary_joins_at_its_step(small_run, tmp_path):
