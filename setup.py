@@ -58,7 +58,8 @@ setup(
     package_data={
         "ellav_jax.codec": ["bundled/*"],
         "ellav_jax.evaluation": ["hard_sentences.txt"],
-        "launch": ["*.sh"],
+        "launch.clouds": ["*.sh"],
+        "launch.slurm": ["*.sh"],
         "data_pipelines.corpora": ["bundled_speech/*", "bundled_speech/clips/*"],
     },
     install_requires=[

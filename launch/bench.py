@@ -8,12 +8,12 @@ import tyro
 from ellav_jax.errors import InputError
 
 BENCHMARKS = {
-    "train": "launch.bench_train",
-    "decode": "launch.bench_decode",
-    "codec": "launch.bench_codec",
-    "data": "launch.bench_data",
-    "compare": "launch.bench_compare",
-    "scaling": "launch.bench_scaling",
+    "train": "launch.benchmarks.train",
+    "decode": "launch.benchmarks.decode",
+    "codec": "launch.benchmarks.codec",
+    "data": "launch.benchmarks.data",
+    "compare": "launch.benchmarks.compare",
+    "scaling": "launch.benchmarks.scaling",
 }
 """Module of each; its `run` takes the options and says what they are."""
 

@@ -18,9 +18,9 @@ from tyro.conf import arg
 
 from ellav_jax.errors import InputError, RunError
 from launch.cli import DISTRIBUTION, version
-from launch.distributed import ProcessGroup
-from launch.doctor_devices import ask_jax
-from launch.software import PACKAGES, installed
+from launch.processes.distributed import ProcessGroup
+from launch.processes.doctor_devices import ask_jax
+from launch.processes.software import PACKAGES, installed
 
 _GIB = 1 << 30
 _ROOM = 1.0
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     """Runs `ellav doctor`. Raises RunError where something essential is broken, and as `preflight.join` does."""
     chosen = tyro.cli(DoctorArguments, args=arguments, prog="ellav doctor")
     if dataclasses.replace(chosen.processes, start_timeout=0) != ProcessGroup(start_timeout=0):
-        from launch import preflight
+        from launch.processes import preflight
 
         preflight.join(chosen.processes, None, chosen.data, chosen.workdir)
         return

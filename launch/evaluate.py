@@ -28,10 +28,10 @@ from ellav_jax.synthesis.synthesizer import Synthesizer
 from ellav_jax.training.compilation_cache import use_compilation_cache
 from launch.assemble import codec_of, say
 from launch.cpu_devices import use_cores
-from launch.evaluate_metrics import INSTALLED, choose_metrics
-from launch.evaluate_report import Evaluation, write_report
-from launch.evaluate_rows import Row, System, speak, speak_uncapped, write_prompts, write_recordings
-from launch.evaluate_targets import Work, data_set_work, sentence_work
+from launch.evaluation.metrics import INSTALLED, choose_metrics
+from launch.evaluation.report import Evaluation, write_report
+from launch.evaluation.rows import Row, System, speak, speak_uncapped, write_prompts, write_recordings
+from launch.evaluation.targets import Work, data_set_work, sentence_work
 from launch.synthesize import load_synthesizer, mesh_of_rows
 
 FORMAT = "ellav-jax evaluation"

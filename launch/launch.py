@@ -29,14 +29,14 @@ def main(arguments: Sequence[str]) -> None:
     if target not in TARGETS:
         raise InputError(f"ellav launch {target}: there is no such target; there are: {', '.join(TARGETS)}")
     if target == "local":
-        from launch.launch_local import main as launch_local
+        from launch.local.launch import main as launch_local
 
         launch_local(rest)
     elif target == "slurm":
-        from launch.slurm import main as launch_slurm
+        from launch.slurm.launch import main as launch_slurm
 
         launch_slurm(rest)
     else:
-        from launch.launch_cloud import launch
+        from launch.clouds.launch import launch
 
         launch(target, TARGETS[target], rest)

@@ -16,10 +16,10 @@ from ellav_jax.errors import InputError
 from ellav_jax.files import write_json
 from ellav_jax.hardware import Topology, find_topology
 from ellav_jax.planning.aot import DoesNotFit
-from launch.plan_child import compile_elsewhere
-from launch.plan_content import step_content, workload_of
-from launch.plan_point import Point
-from launch.plan_table import describe, search_table
+from launch.planning.child import compile_elsewhere
+from launch.planning.content import step_content, workload_of
+from launch.planning.point import Point
+from launch.planning.table import describe, search_table
 
 REMATS = ("none", "dots", "attention", "full")
 BATCH_FACTORS = (1, 2, 4)

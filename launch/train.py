@@ -17,10 +17,10 @@ from data_pipelines.records import Dataset
 from ellav_jax.errors import InputError
 from ellav_jax.training.compilation_cache import use_compilation_cache
 from ellav_jax.training.loop import train
-from launch import preflight
 from launch.assemble import codec_of, held_out_split, make_run, say, split_rows
 from launch.cpu_devices import use_cores
-from launch.distributed import ProcessGroup
+from launch.processes import preflight
+from launch.processes.distributed import ProcessGroup
 from launch.samples import SamplesConfig, make_samples
 from launch.workdir import claim
 from launch.xla_flags import set_flags

@@ -23,8 +23,8 @@ from ellav_jax.hardware import hardware_name
 from ellav_jax.training.checkpoint import Card
 from launch.assemble import say
 from launch.cli import version
-from launch.job_description import LAUNCHES
-from launch.shared_storage import FOLDER
+from launch.jobs.description import LAUNCHES
+from launch.processes.shared_storage import FOLDER
 from launch.source_tree import revision
 
 DESCRIPTION = "experiment.json"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Slurm and munge for tests/launch/test_slurm_cluster.py, from Debian's or Ubuntu's packages, where root may install them.
+# Slurm and munge for tests/launch/slurm/test_cluster.py, from Debian's or Ubuntu's packages, where root may install them.
 # What is missing is said here; the tests then skip themselves.
 set -u
 if command -v slurmctld > /dev/null && command -v slurmd > /dev/null && command -v munged > /dev/null; then

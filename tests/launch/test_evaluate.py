@@ -14,9 +14,9 @@ from ellav_jax.evaluation.protocols import read_sentences
 from ellav_jax.synthesis.sampling import SamplingConfig
 from launch import evaluate
 from launch.evaluate import claim, parse_sweep
-from launch.evaluate_clock import covered
-from launch.evaluate_metrics import choose_metrics
-from launch.evaluate_targets import HARD, _sentence_text
+from launch.evaluation.clock import covered
+from launch.evaluation.metrics import choose_metrics
+from launch.evaluation.targets import HARD, _sentence_text
 from tests.ellav_jax.evaluation.test_page import Reader
 
 # Speech of models that have learned nothing: short enough to be quick.
@@ -244,7 +244,7 @@ def test_a_sweep_needs_something_to_sweep():
 def test_what_is_not_installed_is_left_out_by_default_and_said(monkeypatch, prepared_bundled):
     from data_pipelines.records import Dataset
 
-    monkeypatch.setattr("launch.evaluate_metrics.find_spec", lambda name: None)
+    monkeypatch.setattr("launch.evaluation.metrics.find_spec", lambda name: None)
     frontend = Dataset.open(prepared_bundled).frontend
     metrics, left_out = choose_metrics(("none",), "installed", "installed", "installed", frontend)
     assert [metric.name for metric in metrics] == ["phones-pocketsphinx"]

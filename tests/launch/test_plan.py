@@ -12,8 +12,10 @@ from ellav_jax.errors import InputError, RunError
 from ellav_jax.hardware import find_topology
 from ellav_jax.planning.aot import CompiledStep, DoesNotFit, libtpu_found
 from ellav_jax.planning.program_text import Collective
-from launch import cli, plan, plan_child, plan_content
-from launch.plan_content import step_content, workload_of
+from launch import cli, plan
+from launch.planning import child as plan_child
+from launch.planning import content as plan_content
+from launch.planning.content import step_content, workload_of
 
 EXPERIMENTS = """
 import dataclasses

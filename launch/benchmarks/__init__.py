@@ -1,0 +1,1 @@
+"""What `ellav bench` measures, and how."""

@@ -1,0 +1,1 @@
+"""What `ellav evaluate` judges, row by row, and its report."""

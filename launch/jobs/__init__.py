@@ -1,0 +1,1 @@
+"""A training job as all targets of `ellav launch` take it."""

@@ -1,0 +1,1 @@
+"""`ellav launch local`: processes on this machine."""

@@ -1,0 +1,1 @@
+"""What `ellav plan` compiles, and the table of it."""

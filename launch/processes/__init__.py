@@ -1,0 +1,1 @@
+"""Processes of one run: how they meet, are checked before it, and are followed."""

@@ -1,0 +1,1 @@
+"""`ellav launch slurm`."""
