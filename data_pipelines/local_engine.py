@@ -19,7 +19,7 @@ from data_pipelines.merge import ShardKey, shards_of_chunks
 from data_pipelines.records import ShardContents
 from data_pipelines.work_folder import ChunkFacts, WorkFolder, listing_path
 from ellav_jax.child_process import end_with_parent
-from ellav_jax.errors import InputError
+from ellav_jax.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from ellav_jax.codec.codec import Codec
@@ -51,7 +51,7 @@ class LocalEngine:
 
         A worker that dies (a crash in the aligner's C code, no memory) is replaced; an utterance that kills a worker
         even when it is alone is rejected. Raises InputError when aligner or codec can't work (a dictionary that is
-        missing), OSError when the disk is full, RuntimeError when workers die before they have begun, or on
+        missing), OSError when the disk is full, RunError when workers die before they have begun, or on
         `_MAX_CRASHES` utterances in a row.
         """
         self._job = job
@@ -107,14 +107,14 @@ class LocalEngine:
                 crashing.add(utterance.id)
                 self._crashes += 1
                 if self._crashes == _MAX_CRASHES:
-                    raise RuntimeError(
+                    raise RunError(
                         f"the aligner crashed on {self._crashes} utterances in a row, the last {utterance.audio.name}; "
                         f"what is done is kept: give the same command again when it works"
                     ) from None
         try:
             return self._submit(group, crashing).result()
         except BrokenProcessPool as error:
-            raise RuntimeError(
+            raise RunError(
                 f"a worker dies while it encodes group {group}, perhaps for lack of memory; {_WAY_ON}"
             ) from error
 
@@ -142,7 +142,7 @@ class LocalEngine:
             for ready in self._ready:
                 ready.result()
         except BrokenProcessPool as error:
-            raise RuntimeError(
+            raise RunError(
                 f"the worker processes die before they have begun, perhaps for lack of memory; {_WAY_ON}"
             ) from error
 

@@ -7,14 +7,13 @@ lets in one part at a time.
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import filecmp
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from data_pipelines.work_folder import (
     being_written,
@@ -26,7 +25,7 @@ from data_pipelines.work_folder import (
     stored_settings,
 )
 from ellav_jax.errors import InputError
-from ellav_jax.files import take_lock
+from ellav_jax.files import take_lock, try_lock
 
 # A listing and the places of its groups.
 _FILES = ("", ".groups")
@@ -76,12 +75,12 @@ class PartFolder:
         with _entrance(self.path):
             lock = open(self.path / "lock", "a+b")  # noqa: SIM115 - held until close
             self._locks.enter_context(lock)
-            if _locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if try_lock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 # Nobody reads the listing, perhaps of recordings that lay elsewhere when the work began.
                 claim(self.path, self._out, settings)
                 for end in reversed(_FILES):
                     os.replace(f"{self.listing}{end}", f"{listing_path(self.path)}{end}")
-            if not _locked(lock, fcntl.LOCK_SH | fcntl.LOCK_NB):
+            if not try_lock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB):
                 raise InputError(being_written(self._out))
             check_same_settings(self._out, stored_settings(self.path), settings)
             for end in _FILES if self.listing.exists() else ():
@@ -105,18 +104,5 @@ class PartFolder:
 @contextlib.contextmanager
 def _entrance(path: Path) -> Iterator[None]:
     with open(path / "lock-entrance", "a+b") as file:
-        _locked(file, fcntl.LOCK_EX)
+        try_lock(file, fcntl.LOCK_EX)
         yield
-
-
-def _locked(file: IO[bytes], kind: int) -> bool:
-    """Whether the file has this lock of flock now. Opened for reading and writing, it can be locked on NFS too; what can't
-    lock protects nothing."""
-    try:
-        fcntl.flock(file, kind)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise
-    return True

@@ -54,19 +54,31 @@ def read_json(path: str | Path, what: str) -> Any:
 
 
 def take_lock(path: str | Path, taken: str) -> IO[bytes]:
-    """Opens `path` and locks it until it is closed, or the process dies, however it dies. What can't lock (some network file
-    systems) protects nothing. Raises InputError(taken) when another process holds the lock."""
+    """Opens `path` and locks it until it is closed, or the process dies, however it dies. Raises InputError(taken) when
+    another process holds the lock."""
     file = open(path, "wb")  # noqa: SIM115 - held until the caller closes it
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        locked = try_lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         file.close()
-        raise InputError(taken) from None
+        raise
+    if not locked:
+        file.close()
+        raise InputError(taken)
+    return file
+
+
+def try_lock(file: IO[bytes], kind: int) -> bool:
+    """Whether the open file has this lock of flock now. What can't lock (some network file systems) protects nothing; on NFS
+    a shared lock needs a file opened for reading, an exclusive one a file opened for writing."""
+    try:
+        fcntl.flock(file, kind)
+    except BlockingIOError:
+        return False
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            file.close()
             raise
-    return file
+    return True
 
 
 def sha256_of_file(path: str | Path) -> str:

@@ -31,7 +31,7 @@ from ellav_jax.frontend.abbreviations import (
 from ellav_jax.frontend.dictionary import Dictionary
 from ellav_jax.frontend.spoken_word import SpokenWord
 
-NAME_AND_VERSION = f"ellav-english 1, num2words {metadata.version('num2words')}"
+NAME_AND_VERSION = f"ellav-english 2, num2words {metadata.version('num2words')}"
 
 _LETTER = "\ue000"
 """Private mark ahead of a letter that is spoken by its name."""
@@ -75,7 +75,14 @@ def _expand(text: str, dictionary: Dictionary) -> str:
     for rule, replacement in _RULES:
         text = rule.sub(replacement, text)
     shouting = not re.search(r"[a-z]", text) and len(re.findall(r"[A-Z]{2,}", text)) > 1
+    text = re.sub(r"\b[A-Z]+'[A-Z]+\b", lambda match: _contraction(match, dictionary), text)
     return re.sub(r"[A-Za-z]+(?:'s)?", lambda match: _initials(match, dictionary, shouting), text)
+
+
+def _contraction(match: re.Match[str], dictionary: Dictionary) -> str:
+    """ "I'LL" in small letters, or its LL would be taken for initials."""
+    word = match[0].lower()
+    return word if word in dictionary else match[0]
 
 
 def _initials(match: re.Match[str], dictionary: Dictionary, shouting: bool) -> str:

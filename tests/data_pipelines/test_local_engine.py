@@ -12,7 +12,7 @@ from data_pipelines.prepare import PrepareConfig, prepare
 from data_pipelines.records import Dataset
 from data_pipelines.work_folder import WorkFolder, chunk_path, listing_path, read_chunk
 from ellav_jax.codec import load_codec
-from ellav_jax.errors import InputError
+from ellav_jax.errors import InputError, RunError
 from ellav_jax.frontend.frontend import default_frontend
 
 CONFIG = PrepareConfig(shards=2, group_size=8)
@@ -84,7 +84,7 @@ def test_an_aligner_that_crashes_on_all_ends_the_run(tmp_path, small_corpus, cod
     job = crashing_job(
         [one.id for one in small_corpus.utterances], work.path, "bundled", codec_facts.sha256, _alignment()
     )
-    with pytest.raises(RuntimeError, match="the aligner crashed on 3 utterances in a row"):
+    with pytest.raises(RunError, match="the aligner crashed on 3 utterances in a row"):
         list(LocalEngine(1).groups(job, [0]))
     capfd.readouterr()
 

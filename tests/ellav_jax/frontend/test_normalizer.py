@@ -57,6 +57,7 @@ READINGS = [
     ("It costs $5.", "it costs five dollars,"),
     ("It costs $5.20.", "it costs five dollars and twenty cents,"),
     ("J. R. R. Tolkien", "j. r. r. tolkien"),
+    ("I'LL WAIT. DON'T PRESS THE PBX'S KEY", "i'll wait, don't press the p. b. x.s key"),
     ("January 5, 2024", "january fifth, twenty twenty four"),
     ("M I S D N", "m. i s. d. n."),
     ("Mr. and Mrs. Jones", "mister and mrs jones"),
