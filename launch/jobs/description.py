@@ -51,6 +51,18 @@ class JobDescription:
         """Writes it as JSON."""
         write_json(path, self.to_json())
 
+    def save_in_workdir(self) -> Path:
+        """Puts it into the work directory, on this machine; returns the file. Raises InputError where that can't be."""
+        path = Path(self.workdir, LAUNCHES, f"{self.name}.json")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.save(path)
+        except OSError as error:
+            raise InputError(
+                f"--workdir {self.workdir}: it can't be written ({error.strerror}); choose another, or mend its permissions"
+            ) from None
+        return path
+
     @property
     def experiment_file(self) -> Path | None:
         """The file of an experiment `FILE.py:b`, which goes along with the job; None for one of configs/."""

@@ -56,6 +56,15 @@ class GpuNodes:
 Hardware = Topology | GpuNodes
 
 
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The devices of all processes together, wherever they come from; `name` as `hardware_name` will call them."""
+
+    name: str
+    num_devices: int
+    slices: int = 1
+
+
 def find_hardware(name: str) -> Hardware:
     """TPU slices (`v5p-256`, `2xv5e-16`: see `find_topology`) or GPUs (`h100-16`: two nodes of eight).
 
@@ -81,7 +90,7 @@ def find_hardware(name: str) -> Hardware:
     return GpuNodes(gpu, number // GPUS_OF_A_NODE, GPUS_OF_A_NODE)
 
 
-def check_fits(experiment: Experiment, hardware: Hardware) -> None:
+def check_fits(experiment: Experiment, hardware: Hardware | Devices) -> None:
     """Raises InputError where mesh, batch, heads or a parameter's shape does not divide on this hardware, as training would.
 
     Nothing is allocated, no device is touched.

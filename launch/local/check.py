@@ -1,7 +1,6 @@
 """Whether a job fits on this machine and on its data, found out before its processes begin."""
 
 import contextlib
-import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,19 +15,10 @@ from ellav_jax.errors import InputError
 from ellav_jax.files import take_lock
 from ellav_jax.hardware import find_chip
 from ellav_jax.sharding import MESH_AXES, mesh_shape
-from launch.jobs.hardware import check_fits
+from launch.jobs.hardware import Devices, check_fits
 from launch.jobs.storage import split_weight
 from launch.local.accelerators import gpu_kind
 from launch.workdir import LOCK, check_place, taken_by_another
-
-
-@dataclasses.dataclass(frozen=True)
-class LocalHardware:
-    """The devices of all processes together; `name` as `hardware_name` will call them."""
-
-    name: str
-    num_devices: int
-    slices: int = 1
 
 
 def check_data(data: Sequence[str]) -> None:
@@ -44,17 +34,17 @@ def check_workdir(workdir: Path) -> None:
         take_lock(workdir / LOCK, taken_by_another(workdir)).close()
 
 
-def gpus_of(experiment: Experiment, number: int) -> LocalHardware:
+def gpus_of(experiment: Experiment, number: int) -> Devices:
     """So many GPUs of this machine. Raises InputError where the experiment does not fit on them."""
     chip = find_chip(gpu_kind() or "")
-    hardware = LocalHardware(f"{chip.name if chip else 'gpu'}-{number}", number)
+    hardware = Devices(f"{chip.name if chip else 'gpu'}-{number}", number)
     check_fits(experiment, hardware)
     return hardware
 
 
 def cpus_of(
     experiment: Experiment, processes: int, each: int | None, environment: Mapping[str, str]
-) -> tuple[LocalHardware, int | None]:
+) -> tuple[Devices, int | None]:
     """CPU devices of all processes, and how many to tell each of them; None where the environment tells them.
 
     each: as asked for. Else what JAX_NUM_CPU_DEVICES or XLA_FLAGS of the environment say; else as many as there are cores
@@ -87,8 +77,8 @@ def _cores_for(experiment: Experiment, processes: int) -> int:
     return 1
 
 
-def _cpus(number: int) -> LocalHardware:
-    return LocalHardware(f"cpu-{number}", number)
+def _cpus(number: int) -> Devices:
+    return Devices(f"cpu-{number}", number)
 
 
 def use_no_accelerator() -> None:

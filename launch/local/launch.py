@@ -16,7 +16,7 @@ import tyro
 from tyro.conf import arg
 
 from ellav_jax.errors import InputError, RunError
-from launch.jobs.description import LAUNCHES, JobDescription, environment_of, job_name
+from launch.jobs.description import JobDescription, environment_of, job_name
 from launch.local.accelerators import VISIBLE, check_no_tpus, split_gpus, visible_gpus
 from launch.local.watch import Failure, Watch
 from launch.processes.local_processes import LocalProcesses, free_address
@@ -81,14 +81,7 @@ def main(arguments: Sequence[str]) -> None:
     started = [[*_PYTHON, "launch.local.rank", *command] for command in commands]
     with LocalProcesses(started, [environment | own for own in variables]) as processes:
         job, word = _check(job, options, gpus, environment)
-        path = options.workdir / LAUNCHES / f"{job.name}.json"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            job.save(path)
-        except OSError as error:
-            raise InputError(
-                f"--workdir {options.workdir}: can't be written ({error.strerror}); choose another"
-            ) from None
+        path = job.save_in_workdir()
         log.notice(f"{job.processes} processes on {job.hardware}; described in {path}")
         if job.processes > (cores := len(os.sched_getaffinity(0))):
             log.notice(f"{job.processes} processes share {cores} cores")

@@ -10,7 +10,6 @@ from data_pipelines.records import Dataset
 from ellav_jax.errors import InputError
 from launch.jobs.description import (
     FILE,
-    LAUNCHES,
     JobDescription,
     check_secrets,
     environment_of,
@@ -104,14 +103,7 @@ def _look(job: JobDescription, places: Sequence[str]) -> None:
         Dataset.open(Path(place))
     if job.init_from and not Path(job.init_from).exists():
         raise InputError(f"--init-from {job.init_from}: there is nothing of that name")
-    saved = Path(job.workdir, LAUNCHES, f"{job.name}.json")
-    try:
-        saved.parent.mkdir(parents=True, exist_ok=True)
-        job.save(saved)
-    except OSError as error:
-        raise InputError(
-            f"--workdir {job.workdir}: it can't be written ({error.strerror}); choose another, or mend its permissions"
-        ) from None
+    job.save_in_workdir()
 
 
 def _absolute(place: str) -> str:

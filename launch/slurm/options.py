@@ -14,7 +14,7 @@ from configs.experiment import Experiment
 from ellav_jax.errors import InputError
 from ellav_jax.hardware import GPUS
 from launch.clouds.gke_manifest import PROGRAM
-from launch.jobs.hardware import check_fits
+from launch.jobs.hardware import Devices, check_fits
 from launch.slurm.script import Container
 
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
@@ -163,23 +163,14 @@ def seconds_of(time: str) -> int:
     return 86400 * int(match["days"] or 0) + sum(part * unit for part, unit in zip(parts, units, strict=False))
 
 
-@dataclasses.dataclass(frozen=True)
-class SlurmNodes:
-    """What the job is given, as far as a mesh must fit on it. name: as `hardware_name` will call it."""
-
-    name: str
-    num_devices: int
-    slices: int = 1
-
-
-def check_nodes(experiment: Experiment, options: SlurmArguments, environment: Mapping[str, str]) -> SlurmNodes:
+def check_nodes(experiment: Experiment, options: SlurmArguments, environment: Mapping[str, str]) -> Devices:
     """What the experiment runs on. Raises InputError where its mesh, batch or heads do not divide there."""
     if options.gpus:
         kind = options.gpus_per_node.rpartition(":")[0].lower()
         # Sites name GPUs as they like: a100, nvidia_h100_80gb_hbm3. Longer names first: h100-nvl is no h100.
         chips = sorted((chip.name for chip in GPUS), key=len, reverse=True)
         chip = next((name for name in chips if name in kind.replace("_", "-")), "gpu")
-        nodes = SlurmNodes(f"{chip}-{options.nodes * options.gpus}", options.nodes * options.gpus)
+        nodes = Devices(f"{chip}-{options.nodes * options.gpus}", options.nodes * options.gpus)
         check_fits(experiment, nodes)
         return nodes
     devices = environment.get("JAX_NUM_CPU_DEVICES")
@@ -189,8 +180,8 @@ def check_nodes(experiment: Experiment, options: SlurmArguments, environment: Ma
     for count in dict.fromkeys(counts):
         number = processes * count
         try:
-            check_fits(experiment, SlurmNodes(f"cpu-{number}", number))
-            return SlurmNodes(f"cpu-{number}", number)
+            check_fits(experiment, Devices(f"cpu-{number}", number))
+            return Devices(f"cpu-{number}", number)
         except InputError as error:
             problem = error
     raise problem

@@ -9,7 +9,8 @@ from configs.experiment import find_experiment
 from ellav_jax.errors import InputError
 from ellav_jax.files import take_lock
 from ellav_jax.sharding import MeshConfig
-from launch.local.check import LocalHardware, check_data, check_workdir, cpus_of, gpus_of, told_devices
+from launch.jobs.hardware import Devices
+from launch.local.check import check_data, check_workdir, cpus_of, gpus_of, told_devices
 
 
 @pytest.fixture
@@ -51,13 +52,13 @@ def test_each_process_has_its_share_of_the_cores_as_far_as_they_divide(
             cpus_of(experiment(rows, *mesh), processes, None, {})
     else:
         number = each * processes
-        assert cpus_of(experiment(rows, *mesh), processes, None, {}) == (LocalHardware(f"cpu-{number}", number), each)
+        assert cpus_of(experiment(rows, *mesh), processes, None, {}) == (Devices(f"cpu-{number}", number), each)
 
 
 def test_what_is_asked_for_or_in_the_environment_comes_first(experiment, eight_cores):
     environment = {"JAX_NUM_CPU_DEVICES": "2"}
-    assert cpus_of(experiment(16), 2, None, environment) == (LocalHardware("cpu-4", 4), None)
-    assert cpus_of(experiment(16), 2, 8, environment) == (LocalHardware("cpu-16", 16), 8)
+    assert cpus_of(experiment(16), 2, None, environment) == (Devices("cpu-4", 4), None)
+    assert cpus_of(experiment(16), 2, 8, environment) == (Devices("cpu-16", 16), 8)
     with pytest.raises(InputError, match="does not divide over 6 devices"):
         cpus_of(experiment(16), 2, 3, {})
     assert told_devices({"XLA_FLAGS": "--a --xla_force_host_platform_device_count=4"}) == 4
@@ -66,7 +67,7 @@ def test_what_is_asked_for_or_in_the_environment_comes_first(experiment, eight_c
 
 def test_on_gpus_the_experiment_must_fit_as_well(experiment, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpus_of(experiment(16), 8) == LocalHardware("gpu-8", 8)
+    assert gpus_of(experiment(16), 8) == Devices("gpu-8", 8)
     with pytest.raises(InputError, match="does not divide over 6 devices"):
         gpus_of(experiment(16), 6)
 

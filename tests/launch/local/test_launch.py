@@ -67,7 +67,7 @@ def test_one_process_needs_no_others(job, capsys):
         (lambda job: _with(job, "--processes", 3), "does not divide over 3 devices"),
         (lambda job: _with(job, "--data", "nowhere"), "nowhere: no such data set"),
         (lambda job: _with(job, "--workdir", __file__), "a file is in the way"),
-        (lambda job: _with(job, "--workdir", "/proc/w"), "--workdir /proc/w: can't be written"),
+        (lambda job: _with(job, "--workdir", "/proc/w"), "--workdir /proc/w: it can't be written"),
         (lambda job: [*job, "--mesh.fsdp", "3"], "does not fit 2 devices"),
         (lambda job: [*job, "--mesh.data", "1", "--mesh.tensor", "2", "--devices-per-process", "2"], "does not fit 4"),
         (lambda job: [*job, "--devices-per-process", "0"], "--devices-per-process 0: expected 1 or more"),
