@@ -34,6 +34,9 @@ def test_bundled_weights_are_float32_with_their_config_and_hash():
     assert weights.config == CodecConfig(filters=16, dimension=128, codebook_size=1024)
     assert {array.dtype for array in weights.arrays.values()} == {np.dtype(np.float32)}
     assert weights.sha256 == hashlib.sha256(Path(BUNDLED_FILE).read_bytes()).hexdigest()
+    assert weights.sha256 in BUNDLED_FILE.with_name("README.md").read_text(encoding="utf-8"), (
+        "another file's model card"
+    )
 
 
 def test_expected_names_and_shapes_are_those_of_the_package():

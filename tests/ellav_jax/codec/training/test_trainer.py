@@ -48,8 +48,9 @@ def test_a_run_in_two_parts_ends_in_the_same_bits(small_run, tmp_path, bfloat16)
 
 def test_computing_in_bfloat16_trains_as_float32_does(small_run, tmp_path):
     told = [small_run(tmp_path / str(half), [], bfloat16=half).train_step() for half in (False, True)]
-    for name in ("waveform", "gradient", "commitment"):
-        assert told[0][name] == pytest.approx(told[1][name], rel=0.05)
+    # A frame between two vectors may take the other one: the gradient, of few frames, shows it most.
+    for name, rounding in (("waveform", 0.02), ("commitment", 0.05), ("gradient", 0.5)):
+        assert told[0][name] == pytest.approx(told[1][name], rel=rounding)
         assert told[0][name] != told[1][name]
 
 
