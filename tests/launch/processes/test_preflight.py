@@ -281,7 +281,7 @@ def _dying(folder: Path) -> Path:
     for floor in ("ellav_jax", "data_pipelines", "configs"):
         (tree / floor).symlink_to(ROOT / floor)
     shutil.copytree(ROOT / "launch", tree / "launch", ignore=shutil.ignore_patterns("__pycache__"))
-    (tree / "launch" / "software.py").write_text(
+    (tree / "launch" / "processes" / "software.py").write_text(
         "import os, signal\nPACKAGES = ()\ndef installed(name): pass\ndef software(): os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     return tree
