@@ -23,9 +23,8 @@ class CodecOptimizer:
             raise InputError(
                 f"torch {torch.__version__} has no Muon optimiser; expected 2.9 or newer: pip install -U torch"
             )
-        chosen = {name for name, array in parameters.items() if _is_matrix(array)}
         # A view of the parameter's own memory: what Muon changes, it changes there.
-        self._matrices = [(array, array.detach().flatten(1)) for name, array in parameters.items() if name in chosen]
+        self._matrices = [(array, array.detach().flatten(1)) for array in parameters.values() if _is_matrix(array)]
         # Scaled so that an update is as large as Adam's, and one rate serves both (arXiv 2502.16982, section 2.2).
         self._muon = torch.optim.Muon(
             [matrix for _, matrix in self._matrices],
@@ -33,8 +32,7 @@ class CodecOptimizer:
             weight_decay=0.0,
             adjust_lr_fn="match_rms_adamw",
         )
-        rest = [array for name, array in parameters.items() if name not in chosen]
-        self._adam = torch.optim.Adam(rest, betas=betas)
+        self._adam = torch.optim.Adam((array for array in parameters.values() if not _is_matrix(array)), betas=betas)
 
     def step(self, rate: float) -> None:
         """Changes the parameters by their gradients at this learning rate, and forgets the gradients."""
