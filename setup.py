@@ -60,7 +60,7 @@ setup(
         "ellav_jax.evaluation": ["hard_sentences.txt"],
         "launch.clouds": ["*.sh"],
         "launch.slurm": ["*.sh"],
-        "data_pipelines.corpora": ["bundled_speech/*", "bundled_speech/clips/*"],
+        "data_pipelines.corpora": ["bundled_speech/*", "bundled_speech/clips/*", "made_words.json"],
     },
     install_requires=[
         "jax>=0.10.1,<0.13",

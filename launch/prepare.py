@@ -45,8 +45,8 @@ class Arguments:
 
     corpus: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CORPUS")]
     """What to read: `bundled` (the 24 minutes of speech that come with ellav), librispeech:DIR (LibriTTS too), ljspeech:DIR,
-    folder:DIR (audio beside .txt or .lab, a folder a speaker), manifest:FILE.jsonl (own, NeMo's, Lhotse's cuts), or
-    tfds:NAME[/CONFIG]."""
+    folder:DIR (audio beside .txt or .lab, a folder a speaker), manifest:FILE.jsonl (own, NeMo's, Lhotse's cuts),
+    tfds:NAME[/CONFIG], or flite:N (N made sentences in Flite's voices)."""
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder of the data set: new, or one to continue."""
     reading: Annotated[CorpusOptions, tyro.conf.arg(name="")] = CorpusOptions()

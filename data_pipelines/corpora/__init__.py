@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.corpora.bundled import open_bundled
+from data_pipelines.corpora.flite import FliteAudio, open_flite
 from data_pipelines.corpora.folders import open_folder
 from data_pipelines.corpora.librispeech import open_librispeech
 from data_pipelines.corpora.ljspeech import open_ljspeech
@@ -26,15 +27,17 @@ _READERS = {
     "folder": open_folder,
     "manifest": open_manifest,
     "tfds": open_tfds,
+    "flite": open_flite,
 }
-_SPECS = "bundled, librispeech:DIR, ljspeech:DIR, folder:DIR, manifest:FILE.jsonl, tfds:NAME[/CONFIG]"
+_SPECS = "bundled, librispeech:DIR, ljspeech:DIR, folder:DIR, manifest:FILE.jsonl, tfds:NAME[/CONFIG], flite:N"
 
 
 def open_corpus(spec: str, options: CorpusOptions = CorpusOptions()) -> Corpus:
     """Opens the corpus that `spec` names.
 
     `bundled` (24 minutes of speech inside the package), `librispeech:DIR` (LibriTTS too), `ljspeech:DIR`, `folder:DIR`
-    (recordings beside transcripts), `manifest:FILE.jsonl` (our own lines, NeMo's, Lhotse's cuts), `tfds:NAME[/CONFIG]`.
+    (recordings beside transcripts), `manifest:FILE.jsonl` (our own lines, NeMo's, Lhotse's cuts), `tfds:NAME[/CONFIG]`,
+    `flite:N` (made sentences in Flite's voices).
 
     Raises InputError for an unknown spec, and for a corpus that isn't there, is empty, or is laid out otherwise.
     """
@@ -59,7 +62,9 @@ def audio_from_json(fields: Mapping[str, Any]) -> Audio:
         return AudioFile(**values | {"path": Path(values["path"])})
     if kind == "tfds":
         return TfdsAudio(**values | {"folder": Path(values["folder"])})
-    raise InputError(f"audio of the kind {kind!r}; expected file or tfds")
+    if kind == "flite":
+        return FliteAudio(**values)
+    raise InputError(f"audio of the kind {kind!r}; expected file, tfds or flite")
 
 
 def _lower_case(corpus: Corpus) -> Iterator[Utterance]:

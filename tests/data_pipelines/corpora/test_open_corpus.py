@@ -15,7 +15,15 @@ from ellav_jax.errors import InputError
 def test_an_unknown_corpus_is_refused_and_the_known_ones_named(spec):
     with pytest.raises(InputError, match="unknown corpus") as caught:
         open_corpus(spec)
-    for known in ("bundled", "librispeech:DIR", "ljspeech:DIR", "folder:DIR", "manifest:FILE.jsonl", "tfds:NAME"):
+    for known in (
+        "bundled",
+        "librispeech:DIR",
+        "ljspeech:DIR",
+        "folder:DIR",
+        "manifest:FILE.jsonl",
+        "tfds:NAME",
+        "flite:N",
+    ):
         assert known in str(caught.value)
 
 
@@ -62,7 +70,7 @@ def test_audio_comes_back_from_json_and_from_pickle(audio):
 
 
 def test_audio_of_an_unknown_kind_is_refused():
-    with pytest.raises(InputError, match="kind 'tape'; expected file or tfds"):
+    with pytest.raises(InputError, match="kind 'tape'; expected file, tfds or flite"):
         audio_from_json({"kind": "tape", "path": "/a"})
 
 
