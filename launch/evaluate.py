@@ -30,7 +30,7 @@ from launch.assemble import codec_of, say
 from launch.cpu_devices import use_cores
 from launch.evaluation.metrics import INSTALLED, choose_metrics
 from launch.evaluation.report import Evaluation, write_report
-from launch.evaluation.rows import Row, System, speak, speak_uncapped, write_prompts, write_recordings
+from launch.evaluation.rows import Row, System, fill_recordings, speak, speak_uncapped, write_prompts, write_recordings
 from launch.evaluation.targets import Work, data_set_work, sentence_work
 from launch.synthesize import load_synthesizer, mesh_of_rows
 
@@ -284,14 +284,26 @@ def _make_rows(chosen: EvaluateArguments, systems: Sequence[System], work: Work,
     write_prompts(work, chosen.out / "prompts", codec)
     write_recordings(work, recording, resynthesis, codec, inventory)
     rows = [Row(system.label, folder / f"{number:02d}", system) for number, system in enumerate(systems, start=1)]
+    filled = {
+        nar: Row(label, folder / f"nar_{n:02d}") for n, (nar, label) in enumerate(_nars(systems).items(), start=1)
+    }
     longest, limits = _t_max(chosen), _limits(chosen)
     for number, row in enumerate(rows):
         here = synthesizer
         if number and (row.system.gar, row.system.nar) != (systems[0].gar, systems[0].nar):
             here = _load(row.system, chosen)
+        if work.references:
+            fill_recordings(work, filled[row.system.nar], here, chosen.batch_size)
         speak(work, row, here, limits, longest, chosen.batch_size)
         speak_uncapped(work, row, here, limits.min_frames, longest, chosen.batch_size)
-    return [recording, resynthesis, *rows]
+    return [recording, resynthesis, *(filled.values() if work.references else ()), *rows]
+
+
+def _nars(systems: Sequence[System]) -> dict[Path, str]:
+    """Each NAR, and the name of the row that it makes of the recordings' layer 1."""
+    nars = list(dict.fromkeys(system.nar for system in systems))
+    names = [nar.name for nar in nars]
+    return {nar: f"recorded layer 1, {nar.name if names.count(nar.name) == 1 else nar}'s 2 to 8" for nar in nars}
 
 
 def _evaluation(

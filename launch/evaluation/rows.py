@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.audio import write_audio
+from data_pipelines.records import Record
 from ellav_jax.codec.codec import Codec
 from ellav_jax.evaluation.json_lines import JsonLines
 from ellav_jax.evaluation.protocols import Target, stable_number
@@ -18,6 +19,7 @@ from ellav_jax.resampling import resample
 from ellav_jax.synthesis.batches import in_batches
 from ellav_jax.synthesis.first_layer import decode_stretches, free_stretch, shape_of
 from ellav_jax.synthesis.limits import PhoneLimits
+from ellav_jax.synthesis.other_layers import Unfilled
 from ellav_jax.synthesis.prompts import phone_ids
 from ellav_jax.synthesis.request import SpeechRequest
 from ellav_jax.synthesis.sampling import SamplingConfig
@@ -87,7 +89,37 @@ def write_recordings(work: Work, recording: Row, resynthesis: Row, codec: Codec,
                 progress.update(index + 1, len(work.recorded))
 
 
-def _recording_line(record: Any, target: Target | None, codec: Codec, inventory: Sequence[str]) -> dict[str, Any]:
+def fill_recordings(work: Work, row: Row, synthesizer: Synthesizer, batch_size: int) -> None:
+    """The recordings' own layer 1 behind the targets' prompts, layers 2 … 8 by the NAR: what the GAR has no part in."""
+    store, codec = _open(row), synthesizer.codec
+    with Progress(f"layers 2 to 8, {row.label}", "recording") as progress:
+        for indices in _blocks(list(range(len(store), len(work.recorded)))):
+            pairs = [(work.targets[index], work.recorded[index].record) for index in indices]
+            filled = synthesizer.engine.fill([_first_layer(*pair) for pair in pairs], batch_size)
+            judged = [
+                codes_Tx8 if target.continues else codes_Tx8[len(target.prompt.codes_Tx8) :]
+                for (target, _), codes_Tx8 in zip(pairs, filled, strict=True)
+            ]
+            for (target, record), sound_S in zip(pairs, codec.decode_batch(judged), strict=True):
+                write_audio(row.wav(len(store)), sound_S, codec.sample_rate)
+                store.append(_recording_line(record, target, codec, synthesizer.frontend.phones))
+            progress.update(len(store), len(work.recorded))
+
+
+def _first_layer(target: Target, record: Record) -> Unfilled:
+    """The target's recording with all layers of its prompt, which is its own beginning or stands ahead of it."""
+    prompt, codes_Tx8 = target.prompt, record.codes_Tx8.astype(np.int32)
+    if not target.continues:
+        phones_N = np.concatenate([prompt.phones_P, record.phones_N])
+        return Unfilled.behind(
+            prompt, phones_N, np.concatenate([prompt.durations_P, record.durations_N]), codes_Tx8[:, 0]
+        )
+    given_T = np.arange(len(codes_Tx8)) < len(prompt.codes_Tx8)
+    codes_Tx8[~given_T, 1:] = 0
+    return Unfilled(record.phones_N, record.durations_N, codes_Tx8, given_T)
+
+
+def _recording_line(record: Record, target: Target | None, codec: Codec, inventory: Sequence[str]) -> dict[str, Any]:
     phones = [inventory[phone] for phone in record.phones_N]
     given = len(target.prompt.codes_Tx8) if target is not None and target.continues else 0
     return {

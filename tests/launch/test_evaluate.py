@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 import soundfile
 
+from data_pipelines.records import Dataset
 from ellav_jax.errors import InputError
-from ellav_jax.evaluation.protocols import read_sentences
+from ellav_jax.evaluation.protocols import cross_sentence, read_sentences
+from ellav_jax.synthesis.other_layers import fill_layers
 from ellav_jax.synthesis.sampling import SamplingConfig
 from launch import evaluate
 from launch.evaluate import claim, parse_sweep
 from launch.evaluation.clock import covered
 from launch.evaluation.metrics import choose_metrics
 from launch.evaluation.targets import HARD, _sentence_text
+from launch.synthesize import load_synthesizer
 from tests.ellav_jax.evaluation.test_page import Reader
 
 # Speech of models that have learned nothing: short enough to be quick.
 SHORT = ("--max-phone-seconds", "0.03", "--max-silence-seconds", "0.03")
+FILLED = "recorded layer 1, nar's 2 to 8"
 QUICK = (*SHORT, "--speaker", "none", "--quality", "none", "--recognizers", "none", "--players", "1")
 
 
@@ -60,7 +64,7 @@ def evaluated(trained, prepared_bundled, tmp_path_factory):
 def test_ground_truth_and_resynthesis_stand_beside_every_system(evaluated):
     out, _ = evaluated
     report = json.loads((out / "report.json").read_text())
-    assert list(report["utterances"]) == ["recordings", "codec resynthesis", "gar, top_p 0.5", "gar, top_p 1"]
+    assert list(report["utterances"]) == ["recordings", "codec resynthesis", FILLED, "gar, top_p 0.5", "gar, top_p 1"]
     assert all(len(results) == 2 for results in report["utterances"].values())
     figures = rows_of(out)
     for label in ("gar, top_p 0.5", "gar, top_p 1"):
@@ -78,7 +82,45 @@ def test_ground_truth_and_resynthesis_stand_beside_every_system(evaluated):
         assert spoken["infinite_uncapped"] == (spoken["frames_uncapped"] >= 220)
     page = (out / "report.html").read_text()
     assert "Curves over top_p" in page
-    assert page.count("<audio") == 5
+    assert page.count("<audio") == 6
+
+
+@pytest.mark.slow
+def test_the_nar_fills_the_recordings_layer_1_as_it_would_each_alone(evaluated, trained, prepared_bundled):
+    out, _ = evaluated
+    synthesizer = load_synthesizer(trained("gar"), trained("nar"))
+    records = list(Dataset.open(prepared_bundled).records("test"))
+    by_id = {record.id: record for record in records}
+    lines = json.loads((out / "report.json").read_text())["utterances"][FILLED]
+    for index, line in enumerate(lines):
+        record = by_id[line["id"]]
+        inventory = synthesizer.frontend.phones
+        prompt = cross_sentence(record, synthesizer.analyzer.phones(record.text), records, inventory, 225).prompt
+        phones_N = np.concatenate([prompt.phones_P, record.phones_N])
+        durations_N = np.concatenate([prompt.durations_P, record.durations_N])
+        first_T = record.codes_Tx8[:, 0].astype(np.int32)
+        codes_Tx8 = fill_layers(synthesizer.engine.nar, prompt, phones_N, durations_N, first_T)[len(prompt.codes_Tx8) :]
+        wave_S, _ = soundfile.read(out / "systems" / "nar_01" / f"{index:05d}.wav", dtype="float32")
+        np.testing.assert_allclose(wave_S, synthesizer.codec.decode(codes_Tx8).clip(-1, 1), atol=1e-3)
+        # The models' two steps taught the NAR nothing: what is heard is not the resynthesis.
+        resynthesis_S, _ = soundfile.read(out / "systems" / "resynthesis" / f"{index:05d}.wav", dtype="float32")
+        assert np.abs(wave_S - resynthesis_S).max() > 0.01
+
+
+@pytest.mark.slow
+def test_in_a_continuation_the_nar_leaves_the_prompt_as_it_is(models, prepared_bundled, tmp_path):
+    out = tmp_path / "out"
+    some = ["--shortest", "0", "--prompt-seconds", "1", "--limit", "1", "--phones", "none"]
+    evaluate.main([*models, "--data", str(prepared_bundled), "--out", str(out), *some, *QUICK])
+    report = json.loads((out / "report.json").read_text())["utterances"]
+    given = report[FILLED][0]["given"]
+    assert given > 0.5 * 24000
+    filled_S, resynthesis_S = (
+        soundfile.read(out / "systems" / name / "00000.wav", dtype="float32")[0] for name in ("nar_01", "resynthesis")
+    )
+    assert len(filled_S) == len(resynthesis_S) > given
+    np.testing.assert_allclose(filled_S[:given], resynthesis_S[:given], atol=1e-3)
+    assert np.abs(filled_S[given:] - resynthesis_S[given:]).max() > 0.01
 
 
 @pytest.mark.slow
@@ -175,7 +217,7 @@ window.addEventListener("load", async () => {
 def test_a_browser_without_a_network_plays_and_draws_the_report(evaluated, tmp_path):
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
     if browser is None:
-        pytest.skip("no Chromium on PATH; on Debian: apt-get install chromium")
+        pytest.skip("no Chromium on PATH: tests/install_programs.sh")
     out, _ = evaluated
     page = tmp_path / "report.html"
     page.write_text((out / "report.html").read_text().replace("</body>", PROBE + "</body>"))
@@ -242,8 +284,6 @@ def test_a_sweep_needs_something_to_sweep():
 
 
 def test_what_is_not_installed_is_left_out_by_default_and_said(monkeypatch, prepared_bundled):
-    from data_pipelines.records import Dataset
-
     monkeypatch.setattr("launch.evaluation.metrics.find_spec", lambda name: None)
     frontend = Dataset.open(prepared_bundled).frontend
     metrics, left_out = choose_metrics(("none",), "installed", "installed", "installed", frontend)

@@ -1,4 +1,4 @@
-"""flite:N with the real program (tests/install_flite.sh); what is refused, without it."""
+"""flite:N with the real program (tests/install_programs.sh); what is refused, without it."""
 
 import itertools
 import pickle
@@ -17,7 +17,7 @@ from ellav_jax.frontend.frontend import default_frontend
 from launch import cli
 
 SENTENCE = "Seven tired sailors painted the bridge."
-needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="no flite: tests/install_flite.sh")
+needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="no flite: tests/install_programs.sh")
 
 
 @pytest.fixture
