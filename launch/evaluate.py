@@ -293,7 +293,7 @@ def _make_rows(chosen: EvaluateArguments, systems: Sequence[System], work: Work,
         if number and (row.system.gar, row.system.nar) != (systems[0].gar, systems[0].nar):
             here = _load(row.system, chosen)
         if work.references:
-            fill_recordings(work, filled[row.system.nar], here, chosen.batch_size)
+            fill_recordings(work, filled[row.system.nar], here, chosen.sampling, chosen.batch_size)
         speak(work, row, here, limits, longest, chosen.batch_size)
         speak_uncapped(work, row, here, limits.min_frames, longest, chosen.batch_size)
     return [recording, resynthesis, *(filled.values() if work.references else ()), *rows]

@@ -148,11 +148,13 @@ def _decode(
 
 
 @functools.partial(jax.jit, static_argnames="definition")
-def decode_nar(definition: ModelDefinition, params: Params, inputs: NarInputs) -> jax.Array:
-    """Fills layers 2 … 8, greedily, one pass each.
+def decode_nar(
+    definition: ModelDefinition, params: Params, inputs: NarInputs, temperature: jax.Array | float = 0.0
+) -> jax.Array:
+    """Fills layers 2 … 8, one pass each.
 
-    inputs: `codes` hold all 8 layers in the prompt (`known` 8) and layer 1 behind it; `stage` is ignored. → int32 codes
-    [B, R, 8], those given included.
+    inputs: `codes` hold all 8 layers in the prompt (`known` 8) and layer 1 behind it; `stage` is ignored. temperature:
+    as `SamplingConfig.nar_temperature`. → int32 codes [B, R, 8], those given included.
     """
     model: Nar = definition.merge(params)
     prompt_BxR = inputs.known == NUM_LAYERS
@@ -166,8 +168,22 @@ def decode_nar(definition: ModelDefinition, params: Params, inputs: NarInputs) -
                 stage=jnp.full_like(inputs.stage, stage),
             )
         )
-        predicted_BxR = model.logits(x_BxRxD, stage).argmax(-1)
+        predicted_BxR = _choose(model.logits(x_BxRxD, stage), model.code_embedding[...][stage - 1], temperature)
         layer_BxR = jnp.where(prompt_BxR, jnp.take(codes_BxRx8, stage - 1, axis=-1), predicted_BxR)
         return codes_BxRx8.at[..., stage - 1].set(layer_BxR), None
 
     return jax.lax.scan(fill, inputs.codes, jnp.arange(2, NUM_LAYERS + 1))[0]
+
+
+def _choose(logits_BxRxC: jax.Array, codes_CxD: jax.Array, temperature: jax.Array | float) -> jax.Array:
+    """The likeliest code at temperature 0; above, the one whose embedding is nearest to the mean under the probabilities."""
+
+    def likeliest(_: None) -> jax.Array:
+        return logits_BxRxC.argmax(-1)
+
+    def nearest_to_mean(_: None) -> jax.Array:
+        embedding_CxD = codes_CxD.astype(jnp.float32)
+        mean_BxRxD = jax.nn.softmax(logits_BxRxC / temperature) @ embedding_CxD
+        return (2 * mean_BxRxD @ embedding_CxD.T - jnp.square(embedding_CxD).sum(-1)).argmax(-1)
+
+    return jax.lax.cond(jnp.asarray(temperature) > 0, nearest_to_mean, likeliest, None)

@@ -55,7 +55,7 @@ def carry_out(engine: Engine, recording: Prompt, edit: Edit, plan: Plan, samplin
         [engine.frontend.phones[phone] for phone in done.phones_P], done.durations_P, edit.words
     )
     unfilled = Unfilled(phone_ids(phones, engine.frontend), durations_N, done.codes_Tx8, given)
-    codes_Tx8 = engine.fill([unfilled], rows)[0]
+    codes_Tx8 = engine.fill([unfilled], sampling, rows)[0]
     return Speech(engine.codec.decode(codes_Tx8), codes_Tx8, tuple(phones), durations_N, calls, True, words)
 
 

@@ -60,9 +60,9 @@ class Engine:
         phones = len(self.frontend.phones)
         return decode_stretches(self.gar, self.layout, phones, stretches, shape, sampling, batch_size, self.placement)
 
-    def fill(self, sentences: Sequence[Unfilled], batch_size: int = 1) -> list[np.ndarray]:
+    def fill(self, sentences: Sequence[Unfilled], sampling: SamplingConfig, batch_size: int = 1) -> list[np.ndarray]:
         """Codes [T, 8] of sentences, at most batch_size at a time."""
-        return fill_batch(self.nar, sentences, batch_size, self.placement)
+        return fill_batch(self.nar, sentences, batch_size, self.placement, sampling.nar_temperature)
 
     def warm_up(self, prompt: Prompt, max_seconds: float, batch_size: int, sampling: SamplingConfig) -> None:
         """Runs each program that sentences up to max_seconds need behind this prompt, on next to nothing."""
@@ -76,7 +76,7 @@ class Engine:
             frames = length - len(prompt.phones_P) - 1
             durations = np.append(prompt.durations_P, frames - len(prompt.codes_Tx8))
             codes = np.zeros(frames - len(prompt.codes_Tx8), np.int32)
-            self.fill([Unfilled.behind(prompt, np.append(prompt.phones_P, 0), durations, codes)], batch_size)
+            self.fill([Unfilled.behind(prompt, np.append(prompt.phones_P, 0), durations, codes)], sampling, batch_size)
         self.codec.decode(np.zeros((1, NUM_LAYERS), np.int32))
 
 

@@ -34,9 +34,16 @@ class Unfilled:
 
 
 def fill_batch(
-    nar: TrainedModel, sentences: Sequence[Unfilled], batch_size: int = 1, placement: Placement = Placement()
+    nar: TrainedModel,
+    sentences: Sequence[Unfilled],
+    batch_size: int = 1,
+    placement: Placement = Placement(),
+    temperature: float = 0.0,
 ) -> list[np.ndarray]:
-    """→ codes int32 [T, 8] of each sentence; those given are as they were. batch_size: at most so many at a time."""
+    """→ codes int32 [T, 8] of each sentence; those given are as they were.
+
+    batch_size: at most so many at a time. temperature: as `SamplingConfig.nar_temperature`.
+    """
     lengths = [row_length(len(one.phones_N) + len(one.codes_Tx8)) for one in sentences]
     filled: list[np.ndarray | None] = [None] * len(sentences)
     for length in sorted(set(lengths)):
@@ -45,7 +52,7 @@ def fill_batch(
         for begin in range(0, len(members), rows):
             part = members[begin : begin + rows]
             for index, codes_Tx8 in zip(
-                part, _fill(nar, [sentences[i] for i in part], length, rows, placement), strict=True
+                part, _fill(nar, [sentences[i] for i in part], length, rows, placement, temperature), strict=True
             ):
                 filled[index] = codes_Tx8
     return filled
@@ -59,7 +66,12 @@ def fill_layers(
 
 
 def _fill(
-    nar: TrainedModel, sentences: Sequence[Unfilled], length: int, rows: int, placement: Placement
+    nar: TrainedModel,
+    sentences: Sequence[Unfilled],
+    length: int,
+    rows: int,
+    placement: Placement,
+    temperature: float,
 ) -> list[np.ndarray]:
     # Padding of zeros: segment id 0, no frames, nothing known.
     empty = {field.name: np.zeros((rows, length), np.int32) for field in dataclasses.fields(NarInputs)}
@@ -74,7 +86,7 @@ def _fill(
             empty[name][row, :used] = array
     with placement.context():
         inputs = NarInputs(**placement.rows(empty))
-        codes_BxRx8 = np.asarray(decode_nar(nar.definition, nar.params, inputs))
+        codes_BxRx8 = np.asarray(decode_nar(nar.definition, nar.params, inputs, np.float32(temperature)))
     return [
         codes_BxRx8[row, len(one.phones_N) : len(one.phones_N) + len(one.codes_Tx8)]
         for row, one in enumerate(sentences)

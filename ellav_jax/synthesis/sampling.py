@@ -21,6 +21,10 @@ class SamplingConfig:
     repetition_window: repetition-aware sampling (VALL-E 2, arXiv 2406.05370, section 3.2; 10 there): a token that makes up
     more than repetition_share of the last so many codes is drawn anew from all tokens; 0: off. VALL-E needs it against
     droning; here the cap of a phone ends that, too.
+
+    nar_temperature: how the NAR chooses layers 2 … 8. 0: the likeliest code, greedily, as the paper does. Above: the code
+    whose embedding is nearest to the mean of all codes' under the NAR's probabilities at that temperature. Unknown in the
+    paper; here because the likeliest code of a NAR that isn't sure adds noise (docs/results.md has what it does).
     """
 
     temperature: float = 1.0
@@ -28,11 +32,14 @@ class SamplingConfig:
     top_k: int = 0
     repetition_window: int = 0
     repetition_share: float = 0.1
+    nar_temperature: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < np.inf:
             raise InputError(f"temperature must be 0 (greedy) or more, got {self.temperature}")
+        if not 0 <= self.nar_temperature < np.inf:
+            raise InputError(f"nar_temperature must be 0 (greedy) or more, got {self.nar_temperature}")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if self.top_k < 0:

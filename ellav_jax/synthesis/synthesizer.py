@@ -202,7 +202,7 @@ class Synthesizer:
             )
             for (_, stretch), first in zip(jobs, firsts, strict=True)
         ]
-        codes = self.engine.fill(unfilled, batch_size)
+        codes = self.engine.fill(unfilled, sampling, batch_size)
         waveforms = self.codec.decode_batch(codes)
         return [
             Speech(

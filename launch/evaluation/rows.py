@@ -15,6 +15,7 @@ from ellav_jax.evaluation.protocols import Target, stable_number
 from ellav_jax.evaluation.recordings import matching_part
 from ellav_jax.evaluation.stability import capped_phones, infinite_frames
 from ellav_jax.frontend.inventory import SIL
+from ellav_jax.hybrid_sequence import advance_durations, restore_durations
 from ellav_jax.resampling import resample
 from ellav_jax.synthesis.batches import in_batches
 from ellav_jax.synthesis.first_layer import decode_stretches, free_stretch, shape_of
@@ -89,13 +90,14 @@ def write_recordings(work: Work, recording: Row, resynthesis: Row, codec: Codec,
                 progress.update(index + 1, len(work.recorded))
 
 
-def fill_recordings(work: Work, row: Row, synthesizer: Synthesizer, batch_size: int) -> None:
+def fill_recordings(work: Work, row: Row, synthesizer: Synthesizer, sampling: SamplingConfig, batch_size: int) -> None:
     """The recordings' own layer 1 behind the targets' prompts, layers 2 … 8 by the NAR: what the GAR has no part in."""
     store, codec = _open(row), synthesizer.codec
     with Progress(f"layers 2 to 8, {row.label}", "recording") as progress:
         for indices in _blocks(list(range(len(store), len(work.recorded)))):
             pairs = [(work.targets[index], work.recorded[index].record) for index in indices]
-            filled = synthesizer.engine.fill([_first_layer(*pair) for pair in pairs], batch_size)
+            unfilled = [_first_layer(*pair, synthesizer.layout.local_advance) for pair in pairs]
+            filled = synthesizer.engine.fill(unfilled, sampling, batch_size)
             judged = [
                 codes_Tx8 if target.continues else codes_Tx8[len(target.prompt.codes_Tx8) :]
                 for (target, _), codes_Tx8 in zip(pairs, filled, strict=True)
@@ -106,17 +108,20 @@ def fill_recordings(work: Work, row: Row, synthesizer: Synthesizer, batch_size: 
             progress.update(len(store), len(work.recorded))
 
 
-def _first_layer(target: Target, record: Record) -> Unfilled:
+def _first_layer(target: Target, record: Record, local_advance: int) -> Unfilled:
     """The target's recording with all layers of its prompt, which is its own beginning or stands ahead of it."""
+
+    def as_trained(durations_N: np.ndarray) -> np.ndarray:
+        return restore_durations(advance_durations(durations_N, local_advance), local_advance)
+
     prompt, codes_Tx8 = target.prompt, record.codes_Tx8.astype(np.int32)
     if not target.continues:
         phones_N = np.concatenate([prompt.phones_P, record.phones_N])
-        return Unfilled.behind(
-            prompt, phones_N, np.concatenate([prompt.durations_P, record.durations_N]), codes_Tx8[:, 0]
-        )
+        durations_N = as_trained(np.concatenate([prompt.durations_P, record.durations_N]))
+        return Unfilled.behind(prompt, phones_N, durations_N, codes_Tx8[:, 0])
     given_T = np.arange(len(codes_Tx8)) < len(prompt.codes_Tx8)
     codes_Tx8[~given_T, 1:] = 0
-    return Unfilled(record.phones_N, record.durations_N, codes_Tx8, given_T)
+    return Unfilled(record.phones_N, as_trained(record.durations_N), codes_Tx8, given_T)
 
 
 def _recording_line(record: Record, target: Target | None, codec: Codec, inventory: Sequence[str]) -> dict[str, Any]:

@@ -266,9 +266,17 @@ def _nar_inputs(rows=2):
     )
 
 
-def test_nar_decoding_is_the_slow_loop_and_leaves_what_was_given(tiny_nar):
+def _nearest_to_mean(logits_BxRxC, embedding_CxD, temperature):
+    """The code whose embedding is nearest to the mean, by its distance from each of them."""
+    weights_BxRxC = np.exp((logits_BxRxC - logits_BxRxC.max(-1, keepdims=True)).astype(float) / temperature)
+    mean_BxRxD = weights_BxRxC @ embedding_CxD / weights_BxRxC.sum(-1, keepdims=True)
+    return np.linalg.norm(mean_BxRxD[..., None, :] - embedding_CxD, axis=-1).argmin(-1)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.4, 2.0])
+def test_nar_decoding_is_the_slow_loop_and_leaves_what_was_given(tiny_nar, temperature):
     inputs = _nar_inputs()
-    found = np.asarray(decode_nar(tiny_nar.definition, tiny_nar.params, inputs))
+    found = np.asarray(decode_nar(tiny_nar.definition, tiny_nar.params, inputs, temperature))
     behind = inputs.is_frame & (inputs.known < NUM_LAYERS)
     codes, features = np.where(behind[..., None], 0, inputs.codes), jax.jit(tiny_nar.model)
     codes[..., 0] = inputs.codes[..., 0]
@@ -279,13 +287,28 @@ def test_nar_decoding_is_the_slow_loop_and_leaves_what_was_given(tiny_nar):
             known=np.where(behind, stage - 1, inputs.known).astype(np.int32),
             stage=np.full_like(inputs.stage, stage),
         )
-        logits = np.asarray(features(step)) @ np.asarray(tiny_nar.params["code_embedding"])[stage - 1].T
-        codes[..., stage - 1] = np.where(behind, logits.argmax(-1), codes[..., stage - 1])
+        embedding_CxD = np.asarray(tiny_nar.params["code_embedding"])[stage - 1]
+        logits = np.asarray(features(step)) @ embedding_CxD.T
+        chosen = _nearest_to_mean(logits, embedding_CxD, temperature) if temperature else logits.argmax(-1)
+        codes[..., stage - 1] = np.where(behind, chosen, codes[..., stage - 1])
     np.testing.assert_array_equal(found[inputs.is_frame], codes[inputs.is_frame])
     np.testing.assert_array_equal(found[..., 0][inputs.is_frame], inputs.codes[..., 0][inputs.is_frame])
     prompt = inputs.is_frame & (inputs.known == NUM_LAYERS)
     np.testing.assert_array_equal(found[prompt], inputs.codes[prompt])
     # What stood in the layers to fill does not matter.
     other = dataclasses.replace(inputs, codes=np.where((np.arange(8) > 0) & behind[..., None], 7, inputs.codes))
-    again = np.asarray(decode_nar(tiny_nar.definition, tiny_nar.params, other))
+    again = np.asarray(decode_nar(tiny_nar.definition, tiny_nar.params, other, temperature))
     np.testing.assert_array_equal(again[inputs.is_frame], found[inputs.is_frame])
+
+
+def test_another_temperature_of_the_nar_brings_other_codes_and_no_compilation(tiny_nar):
+    inputs = _nar_inputs()
+
+    def decode(temperature):
+        return np.asarray(decode_nar(tiny_nar.definition, tiny_nar.params, inputs, np.float32(temperature)))
+
+    greedy, compiled = decode(0.0), decode_nar._cache_size()
+    # All of the probability stands on the likeliest code, which is nearest to itself.
+    np.testing.assert_array_equal(decode(1e-5)[inputs.is_frame], greedy[inputs.is_frame])
+    assert (decode(1.0) != greedy).any()
+    assert decode_nar._cache_size() == compiled
