@@ -8,7 +8,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 help:
 	@echo "make venv       the environment for everything below, in .venv"
-	@echo "make demo       bundled speech -> data set -> GAR and NAR -> demo/index.html (about 12 minutes on 2 cores)"
+	@echo "make demo       bundled speech -> data set -> GAR and NAR -> demo/index.html (about 7 minutes on 2 cores)"
 	@echo "make test       the tests, under 10 minutes on 2 cores"
 	@echo "make test-slow  random kills and long runs, under 45 minutes"
 	@echo "make lint       ruff, lint and format"
