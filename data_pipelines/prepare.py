@@ -31,6 +31,7 @@ from data_pipelines.work_folder import (
     listing_path,
     read_chunk_facts,
 )
+from ellav_jax.codec import NAMES
 from ellav_jax.codec.config import CodecFacts
 from ellav_jax.errors import InputError
 from ellav_jax.files import read_json
@@ -142,7 +143,8 @@ def prepare(
             sizes = {group: size for group, size in sizes.items() if part.has(group)}
         summary = PrepareSummary(found=sum(sizes.values()))
         # Workers of other machines have another working directory.
-        spec = str(Path(codec.name).absolute()) if Path(codec.name).exists() else codec.name
+        a_path = codec.name not in NAMES and Path(codec.name).exists()
+        spec = str(Path(codec.name).absolute()) if a_path else codec.name
         job = GroupJob(work.path, spec, codec.sha256, alignment)
         _make_chunks(job, sizes, work.finished(), engine, summary, progress)
         if part is not None:

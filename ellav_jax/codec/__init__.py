@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from ellav_jax.codec.weights import CodecWeights
 
 
+NAMES = ("bundled", "encodec")
+"""Codecs by name: a file or folder that is called so doesn't stand in their place."""
+
+
 def load_codec(spec: str = "bundled") -> "Codec | PackageCodec":
     """The codec that `spec` names; all have the same interface (see `ellav_jax.codec.codec.Codec`).
 

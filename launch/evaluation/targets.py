@@ -181,12 +181,7 @@ def _sentence_text(sentences: str) -> str:
 
 def _voices(prompts: str, synthesizer: Synthesizer, cache: PromptCache) -> tuple[list[Recorded], list[tuple[str, str]]]:
     """Recordings with their codes and phones, and those that can't be used."""
-    if os.path.isdir(prompts):
-        held_out = list(open_corpus(f"folder:{prompts}").utterances)
-    else:
-        held_out = [one for one in open_corpus(prompts).utterances if one.split == "test"]
-        if not held_out:
-            raise InputError(f"--prompts {prompts}: this corpus has no test split; give a folder of recordings")
+    held_out = _prompt_recordings(prompts)
     voices, skipped = [], []
     with Progress("prompts", "recording") as progress:
         for number, one in enumerate(held_out, start=1):
@@ -202,6 +197,16 @@ def _voices(prompts: str, synthesizer: Synthesizer, cache: PromptCache) -> tuple
             f"--prompts {prompts}: none of {len(held_out)} recordings can be used; the first one: {skipped[0][1]}"
         )
     return voices, skipped
+
+
+def _prompt_recordings(prompts: str) -> list[Utterance]:
+    """Recordings of a folder, or of a corpus's test split. The bundled corpus is meant by its name, whatever lies here."""
+    if prompts != "bundled" and os.path.isdir(prompts):
+        return list(open_corpus(f"folder:{prompts}").utterances)
+    held_out = [one for one in open_corpus(prompts).utterances if one.split == "test"]
+    if not held_out:
+        raise InputError(f"--prompts {prompts}: this corpus has no test split; give a folder of recordings")
+    return held_out
 
 
 def _record(utterance: Utterance, synthesizer: Synthesizer, cache: PromptCache) -> Record:

@@ -110,6 +110,13 @@ def test_a_finished_data_set_is_left_alone(tmp_path, prepared_bundled, small_cor
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
+def test_a_folder_called_as_the_codec_is_does_not_stand_in_its_place(tmp_path, monkeypatch, small_corpus, codec_facts):
+    (tmp_path / "bundled").mkdir()
+    monkeypatch.chdir(tmp_path)
+    summary = prepare(_part(small_corpus, 2), tmp_path / "out", codec_facts, FRONTEND, CONFIG, LocalEngine(1))
+    assert (summary.found, summary.written) == (2, 2)
+
+
 def test_other_settings_are_named_and_change_nothing(tmp_path, prepared_bundled, small_corpus, codec_facts):
     out = tmp_path / "out"
     shutil.copytree(prepared_bundled, out)

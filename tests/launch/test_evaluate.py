@@ -18,7 +18,7 @@ from launch import evaluate
 from launch.evaluate import claim, parse_sweep
 from launch.evaluation.clock import covered
 from launch.evaluation.metrics import choose_metrics
-from launch.evaluation.targets import HARD, _sentence_text
+from launch.evaluation.targets import HARD, _prompt_recordings, _sentence_text
 from launch.synthesize import load_synthesizer
 from tests.ellav_jax.evaluation.test_page import Reader
 
@@ -190,6 +190,12 @@ def test_sentences_are_spoken_in_the_voices_of_recordings(models, small_corpus, 
     assert [one["id"] for one in report["skipped"]] == ["alone"]
     assert len(list((tmp_path / "cache" / "ellav_jax" / "prompts").iterdir())) == 2
     assert ("gar", "duration") not in rows_of(out)
+
+
+def test_the_bundled_corpus_is_meant_by_its_name_whatever_lies_here(tmp_path, monkeypatch):
+    (tmp_path / "bundled").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert len(_prompt_recordings("bundled")) == 27
 
 
 PROBE = """
