@@ -1,8 +1,8 @@
 """`flite:N`: made sentences in the voices of Flite, any number, spoken while they are prepared.
 
-Two or three hours of speech with nothing to download: a small model learns to speak from it in an hour on a CPU. The voices
-are synthetic, of recorded speakers (CMU ARCTIC), and so is what models learn of them. espeak-ng's voices need no program
-beside the package, but the bundled codec's resynthesis of them is not understood (docs/more_speech.md).
+Hours of speech for no more than a Debian package; docs/more_speech.md has what small models learn of it. The voices are
+synthetic, of recorded speakers (CMU ARCTIC). espeak-ng's would need no program beside the package, but what the bundled
+codec makes of them is not understood.
 """
 
 import dataclasses

@@ -183,7 +183,7 @@ def _choose(logits_BxRxC: jax.Array, codes_CxD: jax.Array, temperature: jax.Arra
 
     def nearest_to_mean(_: None) -> jax.Array:
         embedding_CxD = codes_CxD.astype(jnp.float32)
-        mean_BxRxD = jax.nn.softmax(logits_BxRxC / temperature) @ embedding_CxD
+        mean_BxRxD = jax.nn.softmax(logits_BxRxC / jnp.maximum(temperature, 1e-6)) @ embedding_CxD
         return (2 * mean_BxRxD @ embedding_CxD.T - jnp.square(embedding_CxD).sum(-1)).argmax(-1)
 
     return jax.lax.cond(jnp.asarray(temperature) > 0, nearest_to_mean, likeliest, None)

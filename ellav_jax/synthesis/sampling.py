@@ -24,7 +24,7 @@ class SamplingConfig:
 
     nar_temperature: how the NAR chooses layers 2 … 8. 0: the likeliest code, greedily, as the paper does. Above: the code
     whose embedding is nearest to the mean of all codes' under the NAR's probabilities at that temperature. Unknown in the
-    paper; here because the likeliest code of a NAR that isn't sure adds noise (docs/results.md has what it does).
+    paper; here because the likeliest code of a NAR that isn't sure adds noise (docs/more_speech.md has what it does).
     """
 
     temperature: float = 1.0
