@@ -12,7 +12,7 @@ import numpy as np
 from data_pipelines.packing import PackingPlan
 from data_pipelines.records import Dataset, Record
 from ellav_jax.errors import InputError
-from ellav_jax.hybrid_sequence import LayoutConfig, advance_durations, build_sequence, restore_durations
+from ellav_jax.hybrid_sequence import LayoutConfig, build_sequence, durations_behind_sequence
 from ellav_jax.models.nar import NUM_LAYERS, NarConfig, nar_segment
 from ellav_jax.vocabulary import PAD, Vocabulary
 
@@ -138,10 +138,7 @@ def nar_rows(
 
     def segment(record: Record, epoch: int) -> dict[str, np.ndarray]:
         drawn, prompt = draw_stage_and_prompt(record, config.seed, epoch, max_prompt_frames)
-        # The phone track that synthesis will have: durations as they come back from the sequence.
-        durations_N = restore_durations(
-            advance_durations(record.durations_N, layout.local_advance), layout.local_advance
-        )
+        durations_N = durations_behind_sequence(record.durations_N, layout.local_advance)
         arrays = nar_segment(record.phones_N, durations_N, record.codes_Tx8, prompt, stage or drawn)
         return arrays | {"loss_mask": np.arange(len(arrays["stage"])) >= record.num_phones + prompt}
 

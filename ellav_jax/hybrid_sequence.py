@@ -102,6 +102,11 @@ def restore_durations(advanced_N: np.ndarray, local_advance: int) -> np.ndarray:
     return np.diff(np.minimum(ends_N + local_advance, last_N), prepend=0).astype(np.int32)
 
 
+def durations_behind_sequence(durations_N: np.ndarray, local_advance: int) -> np.ndarray:
+    """True durations [N] → as they come back from the sequence [N]: the NAR's phone track, in training as in synthesis."""
+    return restore_durations(advance_durations(durations_N, local_advance), local_advance)
+
+
 def build_sequence(
     phones_N: np.ndarray, durations_N: np.ndarray, codes_T: np.ndarray, layout: LayoutConfig, vocabulary: Vocabulary
 ) -> HybridSequence:

@@ -21,7 +21,7 @@ from ellav_jax.codec.weights import codebook_name
 from ellav_jax.errors import InputError
 from ellav_jax.evaluation.figures import Spoken, require_matplotlib
 from ellav_jax.evaluation.sample_picture import sample_picture
-from ellav_jax.hybrid_sequence import advance_durations, restore_durations
+from ellav_jax.hybrid_sequence import durations_behind_sequence
 from ellav_jax.models.definition import Params
 from ellav_jax.models.nar import NUM_LAYERS
 from ellav_jax.synthesis.first_layer import speak_layer_1
@@ -149,8 +149,7 @@ class Samples:
         phones = np.concatenate([prompt.phones_P, clip.phones_N])
         if self._experiment.kind == "nar":
             true = np.concatenate([prompt.durations_P, clip.durations_N])
-            # The phone track that synthesis has: durations as they come back from the sequence.
-            durations = restore_durations(advance_durations(true, layout.local_advance), layout.local_advance)
+            durations = durations_behind_sequence(true, layout.local_advance)
             return fill_layers(model, prompt, phones, durations, clip.codes_Tx8[:, 0]), durations, "NAR, layer 1 given"
         first = speak_layer_1(
             model, layout, self._phones, self._frame_rate, prompt, clip.phones_N, PhoneLimits(), SamplingConfig()

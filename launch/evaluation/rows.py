@@ -15,7 +15,7 @@ from ellav_jax.evaluation.protocols import Target, stable_number
 from ellav_jax.evaluation.recordings import matching_part
 from ellav_jax.evaluation.stability import capped_phones, infinite_frames
 from ellav_jax.frontend.inventory import SIL
-from ellav_jax.hybrid_sequence import advance_durations, restore_durations
+from ellav_jax.hybrid_sequence import durations_behind_sequence
 from ellav_jax.resampling import resample
 from ellav_jax.synthesis.batches import in_batches
 from ellav_jax.synthesis.first_layer import decode_stretches, free_stretch, shape_of
@@ -110,18 +110,16 @@ def fill_recordings(work: Work, row: Row, synthesizer: Synthesizer, sampling: Sa
 
 def _first_layer(target: Target, record: Record, local_advance: int) -> Unfilled:
     """The target's recording with all layers of its prompt, which is its own beginning or stands ahead of it."""
-
-    def as_trained(durations_N: np.ndarray) -> np.ndarray:
-        return restore_durations(advance_durations(durations_N, local_advance), local_advance)
-
     prompt, codes_Tx8 = target.prompt, record.codes_Tx8.astype(np.int32)
     if not target.continues:
         phones_N = np.concatenate([prompt.phones_P, record.phones_N])
-        durations_N = as_trained(np.concatenate([prompt.durations_P, record.durations_N]))
-        return Unfilled.behind(prompt, phones_N, durations_N, codes_Tx8[:, 0])
+        durations_N = np.concatenate([prompt.durations_P, record.durations_N])
+        heard_N = durations_behind_sequence(durations_N, local_advance)
+        return Unfilled.behind(prompt, phones_N, heard_N, codes_Tx8[:, 0])
     given_T = np.arange(len(codes_Tx8)) < len(prompt.codes_Tx8)
     codes_Tx8[~given_T, 1:] = 0
-    return Unfilled(record.phones_N, as_trained(record.durations_N), codes_Tx8, given_T)
+    heard_N = durations_behind_sequence(record.durations_N, local_advance)
+    return Unfilled(record.phones_N, heard_N, codes_Tx8, given_T)
 
 
 def _recording_line(record: Record, target: Target | None, codec: Codec, inventory: Sequence[str]) -> dict[str, Any]:
