@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import soundfile
 import tyro
 from tyro.conf import UseAppendAction, arg
@@ -288,15 +289,22 @@ def _make_rows(chosen: EvaluateArguments, systems: Sequence[System], work: Work,
         nar: Row(label, folder / f"nar_{n:02d}") for n, (nar, label) in enumerate(_nars(systems).items(), start=1)
     }
     longest, limits = _t_max(chosen), _limits(chosen)
-    for number, row in enumerate(rows):
-        here = synthesizer
-        if number and (row.system.gar, row.system.nar) != (systems[0].gar, systems[0].nar):
-            here = _load(row.system, chosen)
+    here, loaded = synthesizer, _models(systems[0])
+    for row in rows:
+        if _models(row.system) != loaded:
+            # What was compiled for the models before would stay: some 3,000 mappings of memory for each pair, and Linux
+            # gives a process 65,530.
+            jax.clear_caches()
+            here, loaded = _load(row.system, chosen), _models(row.system)
         if work.references:
             fill_recordings(work, filled[row.system.nar], here, chosen.sampling, chosen.batch_size)
         speak(work, row, here, limits, longest, chosen.batch_size)
         speak_uncapped(work, row, here, limits.min_frames, longest, chosen.batch_size)
     return [recording, resynthesis, *(filled.values() if work.references else ()), *rows]
+
+
+def _models(system: System) -> tuple[Path, Path]:
+    return system.gar, system.nar
 
 
 def _nars(systems: Sequence[System]) -> dict[Path, str]:

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -131,6 +132,28 @@ def test_the_same_command_speaks_nothing_again_and_says_the_same(evaluated):
     evaluate.main(arguments)
     assert {path: path.stat().st_mtime_ns for path in (out / "systems").rglob("*")} == files
     assert (out / "report.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_models_are_loaded_once_and_what_was_compiled_for_them_goes_with_them(
+    trained, prepared_bundled, tmp_path, monkeypatch
+):
+    load, compiled = evaluate._load, []
+
+    def count(*arguments):
+        compiled.append(len(jax.devices()[0].client.live_executables()))
+        return load(*arguments)
+
+    monkeypatch.setattr(evaluate, "_load", count)
+    models = ["--nar", str(trained("nar"))]
+    for name in ("first", "second", "third"):
+        shutil.copytree(trained("gar"), tmp_path / name)
+        models += ["--gar", str(tmp_path / name)]
+    some = ["--protocol", "cross-sentence", "--shortest", "0", "--limit", "1", "--sweep", "top_p=0.5,1.0"]
+    out = ["--out", str(tmp_path / "out"), "--phones", "none"]
+    evaluate.main([*models, "--data", str(prepared_bundled), *out, *some, *QUICK])
+    assert len(compiled) == 3  # for six rows
+    assert max(compiled[1:]) <= 2
 
 
 @pytest.mark.slow
